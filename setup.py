@@ -21,7 +21,8 @@ setup(
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require={"dev": settings["dev_requirements"].split()},
-    entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"]},
+    entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],
+                  "console_scripts": settings["console_scripts"].split()},
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
     long_description_content_type="text/markdown",
 )

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRANSFORMS', 'AugmentError', 'random_crop', 'ten_crop', 'to_float', 'mix', 'hole', 'inside', 'erase', 'paste', 'area',
            'Draw', 'beta_draw', 'soften', 'check_images', 'check_labels', 'check_share', 'check_alpha',
-           'BatchTransform', 'RandomTransform', 'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut',
+           'BatchTransform', 'RandomTransform', 'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut', 'label_text',
            'make_transform', 'examples']
 
 # %% ../nbs/04_augment.ipynb #b9bfa810
@@ -358,9 +358,18 @@ class MixCut(PairTransform):
         return erase(mixed, drawn.box), mix(labels, labels[order], drawn.lam)
 
 # %% ../nbs/04_augment.ipynb #283c0b64
+def label_text(
+    label: Tensor,  # float `[K]`, a distribution
+    classes: tuple,  # K names
+) -> str:  # such as `"0.62 fear\n0.38 anger"`
+    "A soft label in words, its larger share first; a whole share is only its name."
+    shares = sorted(((share, name) for share, name in zip(label.tolist(), classes) if share >= 0.005), reverse=True)
+    return "\n".join(f"{share:.2f} {name}" if share < 0.995 else name for share, name in shares)
+
+# %% ../nbs/04_augment.ipynb #0d1a661d
 TRANSFORMS = {"baseline": BatchTransform, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "mixcut": MixCut}
 
-# %% ../nbs/04_augment.ipynb #76d89431
+# %% ../nbs/04_augment.ipynb #d399b0b5
 def make_transform(
     aug: str,  # a key of `TRANSFORMS`
     num_classes: int,
@@ -381,7 +390,7 @@ def make_transform(
         return BatchTransform(num_classes=num_classes)
     return TRANSFORMS[aug](num_classes=num_classes, **given, **({} if gamma is None else {"p": gamma}))
 
-# %% ../nbs/04_augment.ipynb #d399b0b5
+# %% ../nbs/04_augment.ipynb #9bfcdfde
 def examples(
     pair: Tensor,  # two images, float `[2, C, H, W]`
     seed: int,  # of the draws that the methods share

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['CROPS', 'PROTOCOLS', 'crop_logits', 'average', 'accuracy', 'accuracy_interval', 'protocols', 'RunError',
-           'write_atomically', 'Run', 'load_run', 'confusion', 'plot_confusion', 'plot_curve']
+           'write_atomically', 'Run', 'load_run', 'results', 'confusion', 'plot_confusion', 'plot_curve']
 
 # %% ../nbs/06_evaluate.ipynb #fec26080
 import json
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +106,13 @@ class RunError(ValueError):
 # %% ../nbs/06_evaluate.ipynb #d7b73755
 def write_atomically(
     path: Path,  # the file
-    write,  # called with an open binary file
+    content: bytes,
 ):
     "Write a file so that it is there whole or not at all, also after a power cut."
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(aside, "wb") as file:
-            write(file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -127,31 +129,49 @@ class Run:
     labels: np.ndarray  # int64 `[N]`
 
     def save(self, folder):
-        "Write the records; `metrics.json` last."
-        folder = Path(folder)
-        write_atomically(folder / "history.csv", lambda file: self.history.to_csv(file, index=False, lineterminator="\n"))
-        write_atomically(folder / "predictions.npz", lambda file: np.savez_compressed(
-            file, probabilities=self.probabilities.astype(np.float32), labels=self.labels.astype(np.int64)))
+        "Write the records, then `metrics.json` with their digests."
+        folder, predictions = Path(folder), BytesIO()
+        np.savez_compressed(predictions, probabilities=self.probabilities.astype(np.float32), labels=self.labels.astype(np.int64))
+        records = {"history.csv": self.history.to_csv(index=False, lineterminator="\n").encode(), "predictions.npz": predictions.getvalue()}
+        for name, content in records.items():
+            write_atomically(folder / name, content)
+        self.metrics["records"] = {name: sha256(content).hexdigest() for name, content in records.items()}
         text = json.dumps(self.metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(folder / "metrics.json", lambda file: file.write(text.encode()))
+        write_atomically(folder / "metrics.json", text.encode())
 
 # %% ../nbs/06_evaluate.ipynb #d1136f7b
 def load_run(
     folder,  # holds `metrics.json`, `history.csv`, `predictions.npz`
 ) -> Run:
-    "A finished run. Raises `RunError` where a record is missing or torn."
+    "A finished run. Raises `RunError` where a record is missing, torn or not of this run."
     folder = Path(folder)
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        history = pd.read_csv(folder / "history.csv", float_precision="round_trip")
-        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-            return Run(metrics, history, arrays["probabilities"], arrays["labels"])
+        records = {name: (folder / name).read_bytes() for name in ("history.csv", "predictions.npz")}
+        torn = [name for name, content in records.items() if sha256(content).hexdigest() != metrics["records"][name]]
+        if torn:
+            raise ValueError(f"{', '.join(torn)}: not what the run wrote")
+        with np.load(BytesIO(records["predictions.npz"]), allow_pickle=False) as arrays:
+            return Run(metrics, pd.read_csv(BytesIO(records["history.csv"]), engine="python"), **arrays)
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no finished run: {Path(error.filename).name} is missing; run its cell again") from None
-    except Exception as error:
-        raise RunError(f"{folder}: its records cannot be read ({error}); move the folder away and run its cell again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: its records cannot be used ({error}); move the folder away and run its cell again") from error
 
 # %% ../nbs/06_evaluate.ipynb #c1e95648
+def results(
+    run: Run,
+) -> pd.DataFrame:  # a row a protocol, and one for the average of logits
+    "A run's accuracies with the 95 % Wilson interval that its number of test images allows."
+    found = {**run.metrics["protocols"], "last, by logits": run.metrics["last_by_logits"]}
+    meaning = {**PROTOCOLS, "last, by logits": "the crops' logits averaged, not their probabilities"}
+    rows = []
+    for name, value in found.items():
+        interval = "–".join(f"{end:.2f}" for end in accuracy_interval(value, run.metrics["n"])) if value is not None else None
+        rows.append({"protocol": name, "accuracy (%)": value, "95 % interval": interval, "n": run.metrics["n"], "what it is": meaning[name]})
+    return pd.DataFrame(rows)
+
+# %% ../nbs/06_evaluate.ipynb #cc4f6eb2
 def confusion(
     run: Run,
 ) -> pd.DataFrame:  # counts; a row a label, a column a prediction
@@ -160,7 +180,7 @@ def confusion(
     np.add.at(counts, (run.labels, run.probabilities.argmax(1)), 1)
     return pd.DataFrame(counts, index=pd.Index(run.metrics["classes"], name="label"), columns=pd.Index(run.metrics["classes"], name="prediction"))
 
-# %% ../nbs/06_evaluate.ipynb #7925054c
+# %% ../nbs/06_evaluate.ipynb #ee0d5712
 def plot_confusion(
     counts: pd.DataFrame,  # from `confusion`, or a sum of several
     ax=None,
@@ -173,7 +193,7 @@ def plot_confusion(
     ax.set_title(title)
     ax.tick_params(length=0, labelsize=8)
 
-# %% ../nbs/06_evaluate.ipynb #cc4f6eb2
+# %% ../nbs/06_evaluate.ipynb #bfeef40a
 def plot_curve(
     run: Run,
 ) -> Figure:

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['BLOCKS', 'conv', 'ImprovedVGG19', 'count', 'layers', 'diagram', 'flops']
 
-# %% ../nbs/05_model.ipynb #7ecde487
+# %% ../nbs/05_model.ipynb #61d90134
+from copy import deepcopy
+
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
@@ -13,10 +15,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# %% ../nbs/05_model.ipynb #88992157
+# %% ../nbs/05_model.ipynb #b15cbacb
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels, convolutions
 
-# %% ../nbs/05_model.ipynb #b15cbacb
+# %% ../nbs/05_model.ipynb #c17b81eb
 def conv(
     inputs: int,  # channels in
     outputs: int,  # channels out
@@ -24,7 +26,7 @@ def conv(
     "A 3×3 convolution that keeps the image's size, batch norm, ReLU."
     return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
-# %% ../nbs/05_model.ipynb #2bbe41b1
+# %% ../nbs/05_model.ipynb #1e1b9edb
 class ImprovedVGG19(nn.Module):
     "Images float `[B, 3, size, size]`, or grey ones `[B, 1, size, size]`, to logits `[B, classes]` (Section 3.1, Figure 3)."
 
@@ -52,7 +54,7 @@ class ImprovedVGG19(nn.Module):
         images = images.expand(-1, 3, -1, -1)  # grey is three equal channels, as in the recipe
         return self.classifier(self.dropout(self.features(images).flatten(1)))
 
-# %% ../nbs/05_model.ipynb #1e1b9edb
+# %% ../nbs/05_model.ipynb #015f2dfc
 def count(
     model: nn.Module,
     kind: type,  # a class of modules
@@ -60,14 +62,14 @@ def count(
     "How many modules of that kind a network has."
     return sum(isinstance(module, kind) for module in model.modules())
 
-# %% ../nbs/05_model.ipynb #d7f8de60
+# %% ../nbs/05_model.ipynb #7d2dca18
 def layers(
     model: ImprovedVGG19,
     size: int,  # side of the crops, pixels
 ) -> pd.DataFrame:  # columns layer, output, parameters
     "A row for each convolution (with its batch norm and ReLU), pool and linear layer, and the shape of what comes out."
     rows, shape = [], torch.empty(1, 3, size, size, device="meta")
-    for module in model.to("meta").features:
+    for module in deepcopy(model).to("meta").features:
         shape = module(shape)
         weights = sum(p.numel() for p in module.parameters())
         if isinstance(module, nn.Conv2d):
@@ -82,7 +84,7 @@ def layers(
                  "parameters": sum(p.numel() for p in last.parameters()), "output": str(last.out_features)})
     return pd.DataFrame(rows, columns=["layer", "output", "parameters"])
 
-# %% ../nbs/05_model.ipynb #f6deb716
+# %% ../nbs/05_model.ipynb #0b90f107
 def diagram(
     model: ImprovedVGG19,
     size: int = 44,  # side of the crops, pixels
@@ -107,14 +109,15 @@ def diagram(
     axis.legend(frameon=False, loc="upper right", fontsize=8)
     return fig
 
-# %% ../nbs/05_model.ipynb #e18fe4e4
+# %% ../nbs/05_model.ipynb #e988ca23
 def flops(
-    model: ImprovedVGG19,
+    classes: int,  # as for `ImprovedVGG19`
     size: int,  # side of the crops, pixels
+    width: float = 1.0,
 ) -> dict:  # `{"forward": ..., "training": ...}`, floating-point operations for one image
     "What one image costs to classify, and to train on."
-    images = torch.empty(2, 3, size, size, device="meta")
-    model = model.to("meta").train()
+    with torch.device("meta"):
+        model, images = ImprovedVGG19(classes, size, width), torch.empty(2, 3, size, size)
     with FlopCounterMode(display=False) as forward:
         logits = model(images)
     with FlopCounterMode(display=False) as backward:

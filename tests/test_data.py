@@ -1,0 +1,707 @@
+"""mixcut.data on miniatures of every layout, on every bad input that it names, and, where MIXCUT_FERPLUS and MIXCUT_FERPLUS_VOTES
+point at them, on the real files."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixcut import data as D
+from mixcut.data import DataError, DataWarning, Split, load
+
+pytestmark = pytest.mark.filterwarnings("error", "ignore::mixcut.data.DataWarning", "ignore:.*CUDA.*")
+
+USAGE = ["Training"] * 12 + ["PublicTest"] * 4 + ["PrivateTest"] * 4
+
+
+@pytest.fixture(scope="module")
+def faces():
+    images = torch.randint(0, 256, (20, 1, 48, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    votes = torch.zeros(20, 10, dtype=torch.int64)
+    votes[torch.arange(20), torch.arange(20) % 10] = 10  # rows 8, 9, 18 and 19 are unknown or NF
+    return images, votes
+
+
+@pytest.fixture
+def csv_root(tmp_path, faces):
+    D.write_fer_csv(tmp_path / "csv", *faces, USAGE)
+    return tmp_path / "csv"
+
+
+@pytest.fixture
+def fer_root(tmp_path, faces):
+    D.write_fer_folders(tmp_path / "folders", *faces, USAGE)
+    return tmp_path / "folders"
+
+
+@pytest.fixture
+def raf_root(tmp_path):
+    images = torch.randint(0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    D.write_rafdb(tmp_path / "raf", images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5)
+    D.write_rafdb(tmp_path / "mirror", images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5, mirror=True)
+    return tmp_path / "raf"
+
+
+@pytest.fixture
+def own_root(tmp_path):
+    pixels = np.random.default_rng(0)
+    for part, count in {"train": 4, "val": 2, "test": 2}.items():
+        for name in ("sad", "happy"):
+            folder = tmp_path / "own" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(pixels.integers(0, 256, (50 + 7 * i, 64), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "own"
+
+
+def edit(path, old, new, count=1):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, count))
+
+
+def edit_line(path, number, new):
+    lines = path.read_text().splitlines()
+    lines[number - 1] = new
+    path.write_text("\n".join(lines) + "\n")
+
+
+def refuses(*parts, name="fer2013plus", root=None, **options):
+    with pytest.raises(DataError) as caught:
+        load(name, root, cache=False, **options)
+    for part in parts:
+        assert part in str(caught.value), str(caught.value)
+
+
+# the split
+
+
+@pytest.mark.parametrize("images, labels, classes, says", [
+    (torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), "ab", "uint8"),
+    (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "ab", "[N, 1 or 3, H, W]"),
+    (torch.zeros(2, 2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "ab", "1 or 3"),
+    (np.zeros((2, 1, 4, 4), np.uint8), torch.zeros(2, dtype=torch.int64), "ab", "uint8 tensor"),
+    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int32), "ab", "int64"),
+    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), "ab", "2 images but 3 labels"),
+    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), "ab", "0 to 2"),
+    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([-1, 0]), "ab", "-1 to 0"),
+    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0]), "aa", "different names"),
+])
+def test_split_checks_itself(images, labels, classes, says):
+    with pytest.raises(DataError) as caught:
+        Split(images, labels, tuple(classes))
+    assert says in str(caught.value)
+
+
+def test_split_behaves_like_a_sequence_of_images(faces):
+    split = Split(faces[0], torch.arange(20) % 8, D.EXPRESSIONS)
+    assert len(split) == 20 and split.counts()["neutral"] == 3 and sum(split.counts().values()) == 20
+    assert torch.equal(split[torch.tensor([3, 1])].images, faces[0][[3, 1]]) and split[5:7].labels.tolist() == [5, 6]
+    assert len(split[split.labels == 0]) == 3 and len(split[:0]) == 0
+    assert "20 images of 1 × 48 × 48" in repr(split)
+
+
+def test_fingerprint_sees_pixels_labels_and_classes(faces):
+    images, labels = faces[0], torch.arange(20) % 8
+    base = Split(images, labels, D.EXPRESSIONS).fingerprint()
+    other = images.clone()
+    other[3, 0, 2, 1] ^= 1
+    assert len(base) == 16 and base == Split(images.clone(), labels.clone(), D.EXPRESSIONS).fingerprint()
+    assert base != Split(other, labels, D.EXPRESSIONS).fingerprint()
+    assert base != Split(images, labels.flip(0), D.EXPRESSIONS).fingerprint()
+    assert base != Split(images, labels, D.EXPRESSIONS[::-1]).fingerprint()
+
+
+# votes
+
+
+def test_the_largest_column_wins_and_the_first_of_equals():
+    votes = np.eye(10, dtype=int) * 5
+    labels, keep = D.majority(votes)
+    assert labels.tolist() == list(range(10)) and keep.tolist() == [True] * 8 + [False] * 2
+    for first in range(10):
+        for second in range(first + 1, 10):
+            votes = torch.zeros(1, 10, dtype=torch.int64)
+            votes[0, [first, second]] = 5
+            assert D.majority(votes)[0].item() == first
+
+
+def test_majority_refuses_another_table():
+    with pytest.raises(DataError, match="contempt"):
+        D.majority(torch.zeros(3, 8))
+
+
+@pytest.mark.parametrize("vote", ["4.5", "-1", "x", "", "nan", "inf"])
+def test_a_bad_vote_is_named(csv_root, vote):
+    edit_line(csv_root / "fer2013new.csv", 4, f"Training,fer0000002.png,{vote},0,10,0,0,0,0,0,0,0")
+    refuses("fer2013new.csv, line 4", "whole numbers", root=csv_root)
+
+
+def test_a_face_without_any_vote_is_refused_and_a_float_column_is_not(csv_root):
+    edit_line(csv_root / "fer2013new.csv", 4, "Training,fer0000002.png,0.0,0,10.0,0,0,0,0,0,0,0")
+    assert load("fer2013plus", csv_root, cache=False).train.labels[2] == 2
+    edit_line(csv_root / "fer2013new.csv", 4, "Training,fer0000002.png" + ",0" * 10)
+    refuses("line 4", "not all zero", root=csv_root)
+
+
+# CSV layouts
+
+
+@pytest.mark.parametrize("icml", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_csv_layouts(tmp_path, faces, icml, nested):
+    D.write_fer_csv(tmp_path / "x" / "fer2013", *faces, USAGE, icml=icml)
+    got = load("fer2013plus", tmp_path / "x" if nested else tmp_path / "x" / "fer2013", cache=False)
+    assert [len(split) for split in got.splits.values()] == [10, 4, 2]
+    assert torch.equal(got.train.images, faces[0][[*range(8), 10, 11]]) and got.train.labels.tolist() == [*range(8), 0, 1]
+    assert torch.equal(got.test.images, faces[0][16:18]) and got.classes == D.EXPRESSIONS
+    assert "row by row" in got.found.rule and got.found.checksum == got.fingerprint
+
+
+def test_a_byte_order_mark_and_blank_lines_do_no_harm(csv_root):
+    before = load("fer2013plus", csv_root, cache=False).fingerprint
+    for name in ("fer2013.csv", "fer2013new.csv"):
+        text = (csv_root / name).read_text()
+        (csv_root / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n")
+    assert load("fer2013plus", csv_root, cache=False).fingerprint == before
+
+
+def test_counts_other_than_the_papers_are_warned_of(csv_root):
+    with pytest.warns(DataWarning, match=r"train: total 10 \(paper 28,389\); valid: total 4 \(paper 3,553\)"):
+        got = load("fer2013plus", csv_root, cache=False)
+    table = got.summary()
+    assert table.loc["total"].tolist() == [10, 4, 2, 28389, 3553, 3546] and table.loc["neutral", "train"] == 2
+
+
+@pytest.mark.parametrize("file, old, new, says", [
+    ("fer2013.csv", "pixels", "pixel", ("fer2013.csv: no column pixels", "emotion, pixel, Usage")),
+    ("fer2013.csv", "Usage", "split", ("no column Usage",)),
+    ("fer2013new.csv", "contempt", "scorn", ("fer2013new.csv: no column contempt", "scorn")),
+    ("fer2013new.csv", "Image name", "name", ("no column Image name",)),
+    ("fer2013.csv", "PublicTest", "PrivateTest", ("fer2013.csv, line 14", "Row by row")),
+    ("fer2013.csv", "PublicTest", "Public", ("fer2013.csv, line 14", "'Public'")),
+    ("fer2013new.csv", "Training,fer0000005", "Train,fer0000005", ("fer2013new.csv, line 7", "'Train'")),
+    ("fer2013new.csv", "Training,fer0000005", "fer0000005", ("fer2013new.csv, line 7", "11 cells")),
+])
+def test_a_changed_csv_is_named(csv_root, file, old, new, says):
+    edit(csv_root / file, old, new)
+    refuses(*says, root=csv_root)
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda cell: cell.rsplit(" ", 1)[0], "2,303 pixels"),
+    (lambda cell: cell + " 1", "2,305 pixels"),
+    (lambda cell: "", "0 pixels"),
+    (lambda cell: "256" + cell[cell.index(" "):], "pixel 256 is outside"),
+    (lambda cell: "-1" + cell[cell.index(" "):], "pixel -1 is outside"),
+    (lambda cell: "1.5" + cell[cell.index(" "):], "'1.5'"),
+    (lambda cell: "x" + cell[cell.index(" "):], "'x'"),
+])
+def test_a_bad_pixel_row_is_named(csv_root, change, says):
+    emotion, cell, usage = (csv_root / "fer2013.csv").read_text().splitlines()[5].split(",")
+    edit_line(csv_root / "fer2013.csv", 6, ",".join([emotion, change(cell), usage]))
+    refuses("fer2013.csv, line 6", says, root=csv_root)
+
+
+def test_pixels_and_votes_of_different_length(csv_root):
+    lines = (csv_root / "fer2013new.csv").read_text().splitlines()
+    (csv_root / "fer2013new.csv").write_text("\n".join(lines[:-1]) + "\n")
+    refuses("fer2013.csv, line 21", "19 rows of votes", root=csv_root)
+    (csv_root / "fer2013new.csv").write_text("\n".join([*lines, lines[-1]]) + "\n")
+    refuses("20 rows of pixels, but 21 of votes", root=csv_root)
+    (csv_root / "fer2013new.csv").write_text(lines[0] + "\n")
+    refuses("no votes", root=csv_root)
+
+
+@pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
+def test_a_file_that_is_not_utf8_or_empty(csv_root, file):
+    content = (csv_root / file).read_bytes()
+    (csv_root / file).write_bytes(content[:40].replace(b"e", b"\xe9") + content[40:])
+    refuses(file, "UTF-8", root=csv_root)
+    (csv_root / file).write_bytes(b"")
+    refuses(file, "no column", "none", root=csv_root)
+
+
+# folders
+
+
+def test_folders_give_what_csv_gives(csv_root, fer_root):
+    got = load("fer2013plus", fer_root, cache=False)
+    assert got.fingerprint == load("fer2013plus", csv_root, cache=False).fingerprint
+    assert "label.csv" in got.found.rule and got.found.layout == "FER+ folders"
+
+
+def test_folders_one_level_down_without_test(fer_root):
+    shutil.rmtree(fer_root / "FER2013Test")
+    (fer_root / "data").mkdir()
+    for name in ("FER2013Train", "FER2013Valid"):
+        (fer_root / name).rename(fer_root / "data" / name)
+    got = load("fer2013plus", fer_root, cache=False)
+    assert got.test is None and any("FER2013Test" in note for note in got.found.notes)
+
+
+def test_published_votes_in_the_root_are_used_by_name(fer_root, faces):
+    votes = faces[1].roll(1, 1)
+    D.write_votes(fer_root / "fer2013new.csv", votes, USAGE)
+    got = load("fer2013plus", fer_root, cache=False)
+    labels, keep = D.majority(votes[:12])
+    assert torch.equal(got.train.labels, labels[keep]) and "fer2013new.csv, by image name" in got.found.rule
+
+
+def test_an_image_has_the_votes_of_its_own_row(fer_root, faces):
+    """As in the real file: a row is given another row's name, with other votes, above or below that row; its own image was never written."""
+    for stranger, owner in [(1, 7), (10, 4)]:
+        names = [f"fer{i:07d}.png" for i in range(20)]
+        names[stranger] = names[owner]
+        D.write_votes(fer_root / "fer2013new.csv", faces[1], USAGE, names)
+        path = fer_root / "FER2013Train" / f"fer{stranger:07d}.png"
+        path.rename(fer_root / "away.png")
+        got = load("fer2013plus", fer_root, cache=False)
+        (fer_root / "away.png").rename(path)
+        there = [i for i in range(12) if i not in (stranger, 8, 9)]
+        assert torch.equal(got.train.images, faces[0][there]) and got.train.labels.tolist() == [i % 10 for i in there]
+        assert any("stand twice" in note for note in got.found.notes)
+
+
+def test_a_name_that_stands_twice_in_label_csv_too(fer_root):
+    path = fer_root / "FER2013Train" / "label.csv"
+    before = load("fer2013plus", fer_root, cache=False).fingerprint
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], lines[7].rsplit(",", 10)[0] + ",9" + ",0" * 9, *lines[3:]]) + "\n")
+    assert load("fer2013plus", fer_root, cache=False).fingerprint == before
+
+
+def test_rows_without_a_name_have_no_image(fer_root, faces):
+    names = [f"fer{i:07d}.png" for i in range(20)]
+    names[2] = ""
+    D.write_votes(fer_root / "fer2013new.csv", faces[1], USAGE, names)
+    got = load("fer2013plus", fer_root, cache=False)
+    assert len(got.train) == 9 and any("no votes" in note for note in got.found.notes)
+
+
+def test_a_listed_image_that_is_missing(fer_root):
+    (fer_root / "FER2013Train" / "fer0000003.png").unlink()
+    refuses("FER2013Train/fer0000003.png", "listed in label.csv", root=fer_root)
+
+
+def test_an_image_without_votes_is_counted(fer_root):
+    shutil.copy(fer_root / "FER2013Train" / "fer0000003.png", fer_root / "FER2013Train" / "extra.png")
+    assert "FER2013Train: 1 images have no votes and are left out" in load("fer2013plus", fer_root, cache=False).found.notes
+
+
+def test_an_image_in_the_wrong_folder(fer_root, faces):
+    D.write_votes(fer_root / "fer2013new.csv", faces[1], USAGE)
+    (fer_root / "FER2013Train" / "fer0000003.png").rename(fer_root / "FER2013Valid" / "fer0000003.png")
+    refuses("FER2013Valid/fer0000003.png", "train", root=fer_root)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "half"])
+def test_a_corrupt_image_is_named(fer_root, content):
+    path = fer_root / "FER2013Train" / "fer0000003.png"
+    path.write_bytes(path.read_bytes()[:900] if content == "half" else content)
+    refuses("FER2013Train/fer0000003.png", "cannot be decoded", root=fer_root)
+
+
+def test_an_image_of_another_size_is_named(fer_root):
+    Image.new("L", (48, 47)).save(fer_root / "FER2013Valid" / "fer0000012.png")
+    refuses("FER2013Valid/fer0000012.png", "48 × 47", root=fer_root)
+
+
+@pytest.mark.parametrize("line", ["fer0000002.png,1,2,3", 'fer0000002.png,"(0, 0, 40, 48)"' + ",1" * 10, "fer0000002.png" + ",1" * 10])
+def test_a_malformed_line_of_label_csv(fer_root, line):
+    edit_line(fer_root / "FER2013Train" / "label.csv", 3, line)
+    refuses("FER2013Train/label.csv, line 3", "ten votes", root=fer_root)
+
+
+def test_no_votes_at_all(fer_root):
+    (fer_root / "FER2013Valid" / "label.csv").write_text("")
+    refuses("FER2013Valid/label.csv is empty", root=fer_root)
+    (fer_root / "FER2013Valid" / "label.csv").unlink()
+    refuses("FER2013Valid has no label.csv", root=fer_root)
+
+
+# roots
+
+
+def test_roots(tmp_path, csv_root):
+    for name in ("fer2013plus", "rafdb", "folder"):
+        first_line = D.recipe(name).splitlines()[0]
+        refuses("needs a root", first_line, name=name)
+        refuses("does not exist", first_line, name=name, root=tmp_path / "nowhere")
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        refuses("is empty", first_line, name=name, root=tmp_path / "empty")
+        refuses("is a file", first_line, name=name, root=csv_root / "fer2013.csv")
+    (csv_root / "fer2013new.csv").unlink()
+    refuses("no fer2013new.csv", root=csv_root)
+    refuses("which holds fer2013.csv", D.recipe("rafdb")[:40], name="rafdb", root=csv_root)
+
+
+def test_two_candidates_are_no_choice(csv_root):
+    shutil.copytree(csv_root, csv_root.parent / "csv2")
+    refuses("csv and in csv2", root=csv_root.parent)
+
+
+def test_names_and_options(own_root):
+    refuses("'fer2013plus'", "drawn-rgb", name="fer2013plsu")
+    refuses("'train'", name="drawn", trian=3)
+    refuses("There are: none", name="rafdb", root=own_root, size=3)
+    refuses("whole numbers", name="drawn", train=0)
+    refuses("channels must be", name="folder", root=own_root, channels=2)
+    with pytest.raises(DataError, match="did you mean 'rafdb'"):
+        D.recipe("raf-db")
+    assert all(len(D.recipe(name)) > 50 for name in D.NAMES) and set(D.NAMES) == set(D.FINDERS)
+
+
+# RAF-DB
+
+
+def test_raf_layouts(raf_root):
+    root = raf_root.parent
+    official = load("rafdb", raf_root, cache=False)
+    for other in (raf_root / "basic", root / "mirror", root / "mirror" / "DATASET"):
+        assert load("rafdb", other, cache=False).fingerprint == official.fingerprint
+    shutil.rmtree(raf_root)
+    assert load("rafdb", root, cache=False).fingerprint == official.fingerprint  # the mirror, one folder down
+    assert official.valid is None and official.classes[0] == "surprise" and official.classes[6] == "neutral"
+    assert official.train.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1] and official.train.images.shape == (9, 3, 100, 100)
+
+
+def test_raf_counts_are_compared_class_by_class(raf_root):
+    with pytest.warns(DataWarning, match=r"train: total 9 \(paper 12,271\)"):
+        table = load("rafdb", raf_root, cache=False).summary()
+    assert table.loc["happiness"].tolist() == [1, 1, 4772, 1185]
+    counts = [1290, 281, 717, 4772, 1982, 705, 2524]
+    labels = torch.repeat_interleave(torch.arange(7), torch.tensor(counts))
+    images = torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(12271, 3, 1, 1)
+    exact = {"train": Split(images, labels, official_classes := D.DATASETS["rafdb"].classes)}
+    assert D.differences("rafdb", exact) == []
+    swapped = {"train": Split(images, torch.cat([torch.zeros(1, dtype=torch.int64), labels[:-1]]), official_classes)}
+    assert D.differences("rafdb", swapped) == ["train: surprise 1,291 (paper 1,290), neutral 2,523 (paper 2,524)"]
+
+
+@pytest.mark.parametrize("line, says", [
+    ("train_00003.jpg 0", "outside 1 to 7"), ("train_00003.jpg 12", "outside 1 to 7"), ("train_00003.jpg -1", "outside 1 to 7"),
+    ("train_00003.jpg", "not a name and a label"), ("train_00003.jpg five", "not a name and a label"), ("train_00003.png 5", "not a name"),
+    ("train_00002.jpg 2", "train_00002.jpg is listed a second time"),
+])
+def test_a_bad_line_of_the_raf_list(raf_root, line, says):
+    edit_line(raf_root / "basic" / D.RAF_LIST, 3, line)
+    refuses("EmoLabel/list_patition_label.txt, line 3", says, name="rafdb", root=raf_root)
+
+
+def test_the_compound_list_is_refused(raf_root, tmp_path):
+    shutil.copytree(raf_root / "basic", raf_root / "compound")
+    load("rafdb", raf_root, cache=False)  # both there: the basic one
+    refuses("compound", "basic/EmoLabel", name="rafdb", root=raf_root / "compound")
+    shutil.rmtree(raf_root / "basic")
+    refuses("its folder is compound", name="rafdb", root=raf_root)
+    (raf_root / "compound").rename(raf_root / "basic")
+    listing = raf_root / "basic" / D.RAF_LIST
+    edit_line(listing, 3, "train_00003.jpg 11")
+    refuses("compound", "label 11 in line 3", name="rafdb", root=raf_root)
+    names = [f"train_{i:04d}.jpg" for i in range(3162)] + [f"test_{i:03d}.jpg" for i in range(792)]
+    listing.write_text("".join(f"{name} {i % 7 + 1}\n" for i, name in enumerate(names)))
+    refuses("3,162 training and 792 test images", name="rafdb", root=raf_root)
+
+
+def test_raf_images(raf_root):
+    aligned = raf_root / "basic" / "Image" / "aligned"
+    shutil.copy(aligned / "train_00001_aligned.jpg", aligned / "train_99999_aligned.jpg")
+    assert "1 images are not listed and are left out" in load("rafdb", raf_root, cache=False).found.notes
+    Image.new("RGB", (100, 99)).save(aligned / "train_00002_aligned.jpg")
+    refuses("aligned/train_00002_aligned.jpg", "100 × 99", name="rafdb", root=raf_root)
+    (aligned / "train_00002_aligned.jpg").write_bytes((aligned / "train_00001_aligned.jpg").read_bytes()[:700])
+    refuses("aligned/train_00002_aligned.jpg", "cannot be decoded", name="rafdb", root=raf_root)
+    (aligned / "train_00002_aligned.jpg").unlink()
+    refuses("train_00002_aligned.jpg", "listed", name="rafdb", root=raf_root)
+    shutil.rmtree(aligned)
+    refuses("14 such", name="rafdb", root=raf_root)
+    with pytest.raises(DataError, match="14 such"):
+        load("rafdb", raf_root, cache=raf_root.parent / "cache")
+
+
+def test_raf_list_that_is_not_text(raf_root):
+    listing = raf_root / "basic" / D.RAF_LIST
+    listing.write_bytes(b"\xff\xfe" + listing.read_bytes())
+    refuses("UTF-8", name="rafdb", root=raf_root)
+    listing.write_text("\n")
+    refuses("is empty", name="rafdb", root=raf_root)
+
+
+def test_the_mirrors_lists_must_agree_with_its_folders(raf_root):
+    root = raf_root.parent / "mirror"
+    path = root / "train_labels.csv"
+    text = path.read_text()
+    edit(path, "train_00002_aligned.jpg,2", "train_00002_aligned.jpg,3")
+    refuses("train_labels.csv", "train_00002_aligned.jpg has label 3", name="rafdb", root=root)
+    path.write_text(text + "train_00077_aligned.jpg,3\n")
+    refuses("train_00077_aligned.jpg is listed", name="rafdb", root=root)
+    path.write_text(text.replace("train_00002_aligned.jpg,2\n", ""))
+    refuses("not listed, such as train_00002_aligned.jpg", name="rafdb", root=root)
+    path.unlink()
+    assert any("train_labels.csv" in note for note in load("rafdb", root, cache=False).found.notes)
+    shutil.copy(root / "DATASET/train/1/train_00001_aligned.jpg", root / "DATASET/train/2")
+    refuses("train_00001_aligned.jpg is in train/1 and in train/2", name="rafdb", root=root)
+    (root / "DATASET/train/8").mkdir()
+    refuses("train/8", "outside 1 to 7", name="rafdb", root=root)
+
+
+# any folder
+
+
+def test_a_tree_of_grey_images(own_root):
+    got = load("folder", own_root, cache=False, size=32)
+    assert got.classes == ("happy", "sad") and [len(split) for split in got.splits.values()] == [8, 4, 4]
+    assert got.train.images.shape == (8, 1, 32, 32) and got.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert load("folder", own_root, cache=False, size=32, channels=3).train.images.shape == (8, 3, 32, 32)
+    assert load("folder", own_root.parent, cache=False, size=32).fingerprint == got.fingerprint
+    shutil.rmtree(own_root / "test")
+    assert load("folder", own_root, cache=False).test is None
+
+
+def test_modes_and_sizes(own_root):
+    folder = own_root / "train" / "sad"
+    ramp = np.tile(np.arange(96, dtype=np.uint8), (48, 1))
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(folder / "a16.png")
+    Image.fromarray(ramp).convert("LA").save(folder / "ala.png")
+    got = load("folder", own_root, cache=False)
+    assert got.train.images.shape[1] == 1
+    assert torch.equal(got.train.images[-2:], torch.from_numpy(ramp[:, 24:72]).expand(2, 1, 48, 48))  # the middle, untouched
+    Image.new("P", (60, 60)).save(folder / "p.png", transparency=0)
+    Image.new("RGBA", (60, 50), (200, 100, 50, 128)).save(folder / "rgba.png")
+    Image.new("CMYK", (60, 50)).save(folder / "cmyk.JPG", format="JPEG")
+    got = load("folder", own_root, cache=False)
+    assert got.train.images.shape == (13, 3, 48, 48)
+
+
+def test_a_photograph_is_turned_upright(own_root):
+    image = Image.new("RGB", (64, 64))
+    image.paste((255, 255, 255), (0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image.save(own_root / "train" / "sad" / "z.jpg", exif=exif)
+    got = load("folder", own_root, cache=False).train.images[-1].float()
+    assert got[:, :20].mean() < 10 and got[:, 28:].mean() > 245
+
+
+def test_a_corrupt_image_is_named_or_skipped(own_root):
+    path = own_root / "train" / "happy" / "1.png"
+    path.write_bytes(path.read_bytes()[:600])
+    refuses("happy/1.png", "cannot be decoded", name="folder", root=own_root)
+    got = load("folder", own_root, cache=False, skip_corrupt=True)
+    assert len(got.train) == 7 and got.train.labels.tolist() == [0] * 3 + [1] * 4
+    assert len(got.found.notes) == 1 and "happy/1.png" in got.found.notes[0]
+
+
+def test_classes_must_be_there_and_filled(own_root):
+    (own_root / "train" / ".ipynb_checkpoints").mkdir()
+    load("folder", own_root, cache=False)
+    (own_root / "test" / "angry").mkdir()
+    refuses("test", "angry", name="folder", root=own_root)
+    (own_root / "test" / "angry").rmdir()
+    for path in (own_root / "val" / "sad").iterdir():
+        path.unlink()
+    (own_root / "val" / "sad" / "notes.txt").write_text("x")
+    refuses("val/sad", "no image", name="folder", root=own_root)
+    shutil.copytree(own_root / "train", own_root / "valid")
+    refuses("val and valid", name="folder", root=own_root)
+
+
+def test_a_flat_folder_is_split_by_a_seed(own_root):
+    root = own_root.parent / "flat"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (48, 48), 12 * i).save(root / name / f"{i:02d}.png")
+    got = load("folder", root, cache=False)
+    assert [list(split.counts().values()) for split in got.splits.values()] == [[16, 16], [2, 2], [2, 2]]
+    values = torch.cat([split.images[:, 0, 0, 0][split.labels == 0] for split in got.splits.values()])
+    assert sorted(values.tolist()) == [12 * i for i in range(20)]  # nobody twice, nobody lost
+    assert "seed 0" in got.found.layout and got.fingerprint == load("folder", root, cache=False).fingerprint
+    assert got.fingerprint != load("folder", root, cache=False, seed=1).fingerprint
+    for i in range(2, 20):
+        (root / "a" / f"{i:02d}.png").unlink()
+    refuses("class a has 2 images", name="folder", root=root)
+    shutil.rmtree(root / "b")
+    refuses("class folders", name="folder", root=root)
+
+
+# drawn faces
+
+
+def test_drawn_faces_need_nothing():
+    got = load("drawn", cache=False, train=60, valid=20, test=20)
+    assert got.classes == D.EXPRESSIONS and got.train.images.shape[1:] == (1, 48, 48) and 40 < len(got.train) <= 60
+    assert got.fingerprint == load("drawn", cache=False, train=60, valid=20, test=20).fingerprint
+    assert got.fingerprint != load("drawn", cache=False, train=60, valid=20, test=20, seed=1).fingerprint
+    alone = load("drawn", cache=False, train=60, valid=0, test=20)
+    assert alone.valid is None and alone.test.fingerprint() == got.test.fingerprint()
+    assert load("drawn", cache=False, train=20, valid=20, test=0).train.fingerprint() != got.valid.fingerprint()
+
+
+def test_drawn_rgb_has_rafs_shape():
+    got = load("drawn-rgb", cache=False, train=20, test=10)
+    assert got.classes == D.DATASETS["rafdb"].classes and got.train.images.shape[1:] == (3, 100, 100) and got.valid is None
+    images, votes = D.drawn_faces(20, 0, size=100, channels=3)
+    names = [D.VOTES[i] for i in votes.argmax(1)]
+    assert [got.classes[i] for i in got.train.labels] == [name for name in names if name in got.classes]
+
+
+# the cache
+
+
+def test_the_second_load_is_memory_mapped_and_identical(fer_root, tmp_path):
+    first, second = (load("fer2013plus", fer_root, cache=tmp_path / "cache") for _ in range(2))
+    assert (first.found.cache, second.found.cache) == ("built", "read") and first.fingerprint == second.fingerprint
+    assert all(torch.equal(first.splits[key].images, second.splits[key].images) for key in ("train", "valid", "test"))
+    assert (first.found.rule, first.found.notes, first.found.checksum) == (second.found.rule, second.found.notes, second.found.checksum)
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert f"train-{second.train.fingerprint()}-images.npy" in maps.read_text()
+    second.train.images.zero_()  # copy on write: the file keeps its pixels
+    assert load("fer2013plus", fer_root, cache=tmp_path / "cache").fingerprint == first.fingerprint
+
+
+def test_the_usual_place_is_xdgs(fer_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    load("fer2013plus", fer_root)
+    assert list((tmp_path / "xdg" / "mixcut").glob("fer2013plus-*/index.json"))
+    before = sorted((tmp_path / "xdg").rglob("*"))
+    assert load("fer2013plus", fer_root, cache=False).found.cache == "off" and sorted((tmp_path / "xdg").rglob("*")) == before
+
+
+def change(path):
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+@pytest.mark.parametrize("act", [
+    lambda root: change(root / "FER2013Train" / "fer0000003.png"),
+    lambda root: edit(root / "FER2013Train" / "label.csv", ",10,", ",9,"),
+    lambda root: shutil.copy(root / "FER2013Train" / "fer0000003.png", root / "FER2013Train" / "more.png"),
+    lambda root: shutil.rmtree(root / "FER2013Test"),
+    lambda root: os.utime(root / "FER2013Train" / "fer0000003.png", ns=(1, 1)),
+])
+def test_a_changed_source_is_noticed(fer_root, tmp_path, act):
+    load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    act(fer_root)
+    again = load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    assert again.found.cache.startswith("rebuilt: source files changed")
+    assert again.fingerprint == load("fer2013plus", fer_root, cache=False).fingerprint
+    assert load("fer2013plus", fer_root, cache=tmp_path / "cache").found.cache == "read"
+    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 2 * len(again.splits)  # nothing old is left
+
+
+def damage(file, content):
+    data = bytearray(file.read_bytes())
+    if content == "half":
+        file.write_bytes(data[:len(data) // 2])
+    elif content == "zeros":
+        file.write_bytes(data[:200] + bytes(len(data) - 200))
+    elif content == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("content", ["half", "zeros", "gone", b"", b"{}", b"[1]"])
+@pytest.mark.parametrize("pattern", ["*/train-*-images.npy", "*/index.json"])
+def test_a_torn_cache_is_rebuilt(fer_root, tmp_path, pattern, content):
+    first = load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    damage(next((tmp_path / "cache").glob(pattern)), content)
+    again = load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    assert again.found.cache in ("rebuilt: it was torn", "built") and again.fingerprint == first.fingerprint
+    assert load("fer2013plus", fer_root, cache=tmp_path / "cache").found.cache == "read"
+
+
+def test_options_and_seeds_have_caches_of_their_own(own_root, tmp_path):
+    for options in ({}, {"size": 32}, {"channels": 3}, {"seed": 1}, {"skip_corrupt": True}):
+        assert load("folder", own_root, cache=tmp_path / "cache", **options).found.cache == "built"
+        assert load("folder", own_root, cache=tmp_path / "cache", **options).found.cache == "read"
+    assert load("drawn", cache=tmp_path / "cache", train=20, valid=0, test=0).found.cache == "built"
+    assert load("drawn", cache=tmp_path / "cache", train=20, valid=0, test=0).found.cache == "read"
+    assert load("drawn", cache=tmp_path / "cache", train=21, valid=0, test=0).found.cache == "built"
+
+
+def test_an_unwritable_cache_is_only_a_warning(fer_root, tmp_path):
+    (tmp_path / "cache").write_text("a file is in the way")
+    with pytest.warns(DataWarning, match="cannot be written"):
+        got = load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    assert got.found.cache == "failed" and len(got.train) == 10
+
+
+def test_a_full_disk_leaves_no_part(fer_root, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(D.np, "save", full)
+    with pytest.warns(DataWarning, match="No space left"):
+        load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.part")) and not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_two_processes_build_at_once(fer_root, tmp_path):
+    code = ("import sys, warnings; warnings.simplefilter('ignore'); from mixcut.data import load\n"
+            "print('ready', flush=True); sys.stdin.readline()\n"
+            "for _ in range(10): print(load('fer2013plus', sys.argv[1], cache=sys.argv[2]).fingerprint)\n"
+            "__import__('pathlib').Path(sys.argv[1], 'FER2013Train', 'label.csv').touch()\n"
+            "for _ in range(10): print(load('fer2013plus', sys.argv[1], cache=sys.argv[2]).fingerprint)")
+    both = [subprocess.Popen([sys.executable, "-c", code, fer_root, tmp_path / "cache"], text=True, stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    marks = [mark for process in both for mark in process.communicate(timeout=60)[0].split()]
+    assert len(marks) == 40 and set(marks) == {load("fer2013plus", fer_root, cache=False).fingerprint}
+    last = load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    assert last.fingerprint == marks[0] and load("fer2013plus", fer_root, cache=tmp_path / "cache").found.cache == "read"
+
+
+def test_progress_is_told(fer_root, own_root):
+    told = []
+    load("fer2013plus", fer_root, cache=False, progress=lambda *step: told.append(step))
+    assert told[-1] == (16, 16, "decoding images")
+    D.load_folder(own_root, progress=lambda *step: told.append(step))
+    assert told[-1] == (4, 4, "decoding images")
+    load("drawn", cache=False, train=5, valid=5, test=5, progress=lambda *step: told.append(step))
+    assert told[-1] == (3, 3, "drawing faces")
+
+
+# the real files
+
+
+def real(variable):
+    path = os.environ.get(variable)
+    if not path:
+        pytest.skip(f"set {variable} to test the real files")
+    return Path(path)
+
+
+def test_the_published_votes_give_the_papers_counts():
+    votes = D.read_votes(real("MIXCUT_FERPLUS_VOTES"))
+    _, keep = D.majority(votes[list(D.VOTES)])
+    assert votes.split[keep.numpy()].value_counts().to_dict() == D.DATASETS["fer2013plus"].counts
+    strangers = set(votes.index[votes.image != ""]) - set(D.own_rows(votes).index)
+    assert strangers == {5274, 5348, 15835, 34334}
+
+
+def test_the_real_folders():
+    root = real("MIXCUT_FERPLUS")
+    got = load("fer2013plus", root, cache=False)
+    if "label.csv" in got.found.rule:
+        assert {key: len(split) for key, split in got.splits.items()}.items() >= {"train": 28385, "valid": 3555}.items()
+
+
+def test_the_real_folders_by_the_published_votes(tmp_path):
+    root, votes = real("MIXCUT_FERPLUS"), real("MIXCUT_FERPLUS_VOTES")
+    for name in D.FOLDERS.values():
+        if (root / name).is_dir():
+            (tmp_path / name).symlink_to(root / name)
+    shutil.copy(votes, tmp_path / "fer2013new.csv")
+    got = load("fer2013plus", tmp_path, cache=False)
+    assert {key: len(split) for key, split in got.splits.items()}.items() >= {"train": 28386, "valid": 3553}.items()

@@ -1,0 +1,110 @@
+"""The repository itself: the environment, the exported package, the committed notebooks, the README."""
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from mixcut.pages import readme
+from mixcut.train import Parameters
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+
+
+def settings():
+    parser = configparser.ConfigParser(delimiters=["="], interpolation=None)
+    parser.read(ROOT / "settings.ini", encoding="utf-8")
+    return parser["DEFAULT"]
+
+
+def cells(notebook, kind="code"):
+    return [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == kind]
+
+
+def parameters_cell(name):
+    [cell] = [cell for cell in cells(ROOT / "nbs" / name) if "parameters" in cell["metadata"].get("tags", [])]
+    values = {}
+    exec("".join(cell["source"]), values)
+    return {key: value for key, value in values.items() if not key.startswith("_")}
+
+
+def in_copy(tmp_path, *command):
+    """Run a command of nbdev in a copy of the tree; the names of the files under nbs/ and mixcut/ that it changes."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", "__pycache__", "reports"))
+    files = [path for folder in ("nbs", "mixcut") for path in (copy / folder).glob("*.[ip]*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], cwd=copy, check=True, capture_output=True)
+    return [path.name for path in files if path.read_bytes() != before[path]]
+
+
+def test_environment_is_settings():
+    lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    listed = [line[2:] for line in lines if line.startswith("- ")]
+    conda, pip = listed[1:listed.index("pip:")], listed[listed.index("pip:") + 1:]
+    wanted = settings()["requirements"].split() + settings()["dev_requirements"].split()
+    assert conda == [f"python>={settings()['min_python']}", "pip"]
+    assert pip == [*wanted, "-e ."]
+
+
+def test_run_takes_every_parameter_with_its_default():
+    assert parameters_cell("run.ipynb") == {f.name: f.default for f in fields(Parameters)}
+
+
+def test_package_is_what_the_notebooks_export(tmp_path):
+    assert in_copy(tmp_path, "nbdev_export") == []
+
+
+def test_notebooks_are_clean(tmp_path):
+    assert in_copy(tmp_path, "nbdev_clean") == []
+
+
+def test_parameters_tag_survives_cleaning(tmp_path):
+    # without allowed_cell_metadata_keys, papermill would inject above the defaults and every run would be the default
+    in_copy(tmp_path, "nbdev_clean")
+    for name in ("run.ipynb", "report.ipynb"):
+        tags = [cell["metadata"].get("tags") for cell in cells(tmp_path / "copy" / "nbs" / name)]
+        assert tags.count(["parameters"]) == 1, name
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_outputs_are_those_a_reader_wants(notebook):
+    assert notebook.stat().st_size < 1_000_000
+    outputs = [output for cell in cells(notebook) for output in cell["outputs"]]
+    assert outputs or notebook.name == "index.ipynb"
+    for output in outputs:
+        assert output["output_type"] != "error" and output.get("name") != "stderr", output
+        text = json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}) + json.dumps(output.get("text", ""))
+        assert not re.search(r"/(home|root|tmp|work|Users|usr)/|0x[0-9a-f]{8}|[A-Z]:\\\\|it/s\]", text), text[:500]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_code_cells_fit_on_a_screen(notebook):
+    for cell in cells(notebook):
+        assert len(cell["source"]) <= 32, "".join(cell["source"])
+        if notebook.name in ("run.ipynb", "report.ipynb"):
+            assert not re.search(r"^\s*(def|class) ", "".join(cell["source"]), re.M), "logic lives in rooms"
+
+
+def test_readme_is_the_index():
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(ROOT)
+
+
+def test_readme_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text)
+    for link in (a or b for a, b in links):
+        assert re.match(r"https?://", link) or (ROOT / link).exists(), link
+
+
+def test_readme_has_the_two_commands():
+    commands = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert commands[0].endswith("papermill nbs/run.ipynb out.ipynb -p aug mixcut")
+    assert "nbdev_test" in commands[1] and commands[1].endswith("pytest")

@@ -1,0 +1,217 @@
+"""Training at the edges: odd batches, missing splits, resuming, refusing, and settings that must not change what they do not concern."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mixcut.data import Dataset, Found, Split
+from mixcut.evaluate import RunError, load_run
+from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint,
+                          make_model, measured_splits, settings, start, train_batches, train_epoch)
+
+
+def quiet(text, last=False):
+    pass
+
+
+def split(n, seed, classes=3, size=36, channels=1):
+    draws = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    images = torch.randint(0, 120, (n, channels, size, size), dtype=torch.uint8, generator=draws)
+    images += (60 * labels).byte().view(-1, 1, 1, 1)
+    return Split(images, labels, tuple("abcdefgh"[:classes]))
+
+
+def dataset(train=24, valid=9, test=10, **options):
+    parts = [split(n, seed, **options) if n else None for seed, n in enumerate((train, valid, test))]
+    return Dataset("folder", *parts, Found("made", "made"))
+
+
+def config(tmp_path, **options):
+    return Config(**{"runs": str(tmp_path), "epochs": 2, "width": 0.05, "batch_size": 8, "crop": 32, "device": "cpu", "precision": "fp32",
+                     "checkpoint_every": 0, **options})
+
+
+@pytest.mark.parametrize("n", [24, 25, 31, 9, 2])
+def test_any_number_of_images_trains(tmp_path, n):
+    run = fit(config(tmp_path), dataset(train=n), quiet)
+    assert len(run.history) == 2 and np.isfinite(run.history.train_loss).all()
+
+
+def test_every_image_is_seen_once_an_epoch(tmp_path):
+    data = dataset(train=25)
+    for aug in ("baseline", "cutout"):
+        seen = torch.cat([labels for _, labels in train_batches(data.train, config(tmp_path, aug=aug))])
+        assert seen.sum(0).tolist() == list(data.train.counts().values())
+
+
+@pytest.mark.parametrize("concern, sees", [("order", "labels"), ("crop", "images")])
+def test_methods_share_what_the_seed_decides(tmp_path, concern, sees):
+    data = dataset()
+    plain, mixed = (list(train_batches(data.train, config(tmp_path, aug=aug, seed=3, **({"lam": 1.0} if aug == "mixup" else {}))))
+                    for aug in ("baseline", "mixup"))  # Mixup with λ = 1 draws everything and changes nothing
+    for a, b in zip(plain, mixed):
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+    other = next(train_batches(data.train, config(tmp_path, aug="baseline", seed=4)))
+    assert not torch.equal(plain[0][0], other[0])
+
+
+def test_seeds_of_concerns_and_epochs_are_all_different():
+    seeds = [concern_seed(seed, concern, epoch) for seed in range(5) for concern in ("init", "order", "crop", "mix", "dropout") for epoch in range(20)]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_schedule_is_the_papers():
+    rates = [learning_rate(epoch) for epoch in range(1, 251)]
+    assert rates[78] == 0.01 and rates[79] == pytest.approx(0.009) and rates[83] == rates[79] and rates[84] == pytest.approx(0.0081)
+    assert rates[249] == pytest.approx(0.01 * 0.9 ** 35)
+    assert learning_rate(60, 60) == rates[249] and learning_rate(19, 60) == 0.01 and learning_rate(20, 60) == pytest.approx(0.009)
+
+
+def test_without_a_test_split_the_validation_split_is_measured(tmp_path):
+    run = fit(config(tmp_path), dataset(test=0), quiet)
+    assert run.metrics["measured"] == run.metrics["monitor"] == "valid"
+    assert run.metrics["protocols"]["valid"] is None  # nothing was chosen on a split of its own
+
+
+def test_without_a_validation_split_the_test_split_is_watched(tmp_path):
+    run = fit(config(tmp_path), dataset(valid=0), quiet)
+    assert run.metrics["monitor"] == "test" and run.metrics["protocols"]["valid"] is None
+
+
+def test_with_neither_it_refuses():
+    with pytest.raises(ConfigError, match="only training images"):
+        measured_splits(dataset(valid=0, test=0))
+
+
+def test_best_test_measures_every_epoch_and_costs_more(tmp_path):
+    data = dataset()
+    long, thorough = config(tmp_path, epochs=12), config(tmp_path, epochs=12, best_test=True, profile="thorough")
+    assert forecast(thorough, data)["flops"] > forecast(long, data)["flops"]
+    first, second = fit(long, data, quiet), fit(thorough, data, quiet)
+    assert first.metrics["protocols"]["best_test"] is None and second.metrics["protocols"]["best_test"] >= second.metrics["protocols"]["last"]
+    assert np.array_equal(first.probabilities, second.probabilities)  # looking changes nothing
+    assert first.metrics["protocols"]["valid"] == second.metrics["protocols"]["valid"]
+
+
+def test_a_forecast_touches_nothing(tmp_path):
+    data, state = dataset(), torch.get_rng_state()
+    plain = fit(config(tmp_path / "a"), data, quiet)
+    forecast(config(tmp_path / "b"), data)
+    assert np.array_equal(plain.probabilities, fit(config(tmp_path / "b"), data, quiet).probabilities)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_step_is_plain_sgd(tmp_path):
+    """One epoch against the loop that a reader would write."""
+    data, chosen = dataset(train=25), config(tmp_path, aug="mixcut", gamma=1.0, schedule="paper")
+    state = start(chosen, 3, 32)
+    loss = train_epoch(state, data.train, chosen, 1)
+    model = make_model(chosen, 3, 32).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    torch.manual_seed(concern_seed(0, "dropout", 1))
+    total = 0
+    for images, labels in train_batches(data.train, chosen, 1):
+        optimizer.zero_grad()
+        each = -(labels * model(images).log_softmax(1)).sum(1).mean()
+        each.backward()
+        optimizer.step()
+        total += each.item() * len(images)
+    assert loss == pytest.approx(total / 25, rel=1e-4)
+    for a, b in zip(state.model.parameters(), model.parameters()):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_gradients_are_clamped_on_request(tmp_path):
+    data, chosen = dataset(), config(tmp_path, grad_clamp=1e-6)
+    state = start(chosen, 3, 32)
+    train_epoch(state, data.train, chosen, 1)
+    assert max(p.grad.abs().max() for p in state.model.parameters()) <= 1e-6
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    data, chosen = dataset(), config(tmp_path)
+
+    def stop(text, last=False):
+        if "epoch 2 of" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(chosen, data, stop)
+    with pytest.raises(RunError, match="dropout = 0.5 there and 0.1 here"):
+        fit(replace(chosen, dropout=0.1), data, quiet)
+    with pytest.raises(RunError, match="data = "):
+        fit(chosen, dataset(train=23), quiet)
+    assert len(fit(chosen, data, quiet).history) == 2
+    assert not (chosen.folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"not a checkpoint", lambda b: b[:-200] + bytes(200)])
+def test_a_torn_checkpoint_is_named(tmp_path, damage):
+    from mixcut.train import save_checkpoint
+
+    data, chosen = dataset(), config(tmp_path)
+    state, path = start(chosen, 3, 32), tmp_path / "checkpoint.pt"
+    save_checkpoint(state, path, settings(chosen, data, 32, "fp32"))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RunError, match="checkpoint.pt"):
+        load_checkpoint(state, path, settings(chosen, data, 32, "fp32"))
+
+
+def test_overwrite_begins_again(tmp_path):
+    data = dataset()
+    fit(config(tmp_path), data, quiet)
+    with pytest.raises(RunError, match="epochs = 2 there and 3 here"):
+        fit(config(tmp_path, epochs=3), data, quiet)
+    assert len(fit(config(tmp_path, epochs=3, overwrite=True), data, quiet).history) == 3
+
+
+def test_a_run_is_read_back_as_it_was(tmp_path):
+    run = fit(config(tmp_path), dataset(), quiet)
+    again = load_run(config(tmp_path).folder)
+    assert again.metrics == run.metrics and np.array_equal(again.probabilities, run.probabilities)
+    assert again.history.train_loss.tolist() == run.history.train_loss.tolist()
+
+
+def test_an_unwritable_folder_is_named_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        fit(config(tmp_path / "file"), dataset(), quiet)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    chosen = config(tmp_path)
+    state = start(chosen, 3, 32)
+    torch.nn.init.constant_(state.model.classifier.weight, float("nan"))
+    with pytest.raises(RunError, match="epoch 1 is nan: lower lr"):
+        train_epoch(state, dataset().train, chosen, 1)
+
+
+@pytest.mark.parametrize("given, match", [
+    ({"aug": "mixct"}, "did you mean 'mixcut'"), ({"dataset": "fer2013plu"}, "did you mean 'fer2013plus'"), ({"device": "gpu"}, "device"),
+    ({"device": "cuda:99"}, "no such device"), ({"lam": -0.1}, "lam"), ({"beta": "5/4"}, "beta"), ({"beta": "a/b"}, "beta"), ({"gamma": 2}, "gamma"),
+    ({"batch_size": 1}, "batch_size"), ({"epochs": 0}, "epochs"), ({"epochs": 1.5}, "epochs"), ({"seed": -1}, "seed"), ({"width": 0}, "width"),
+    ({"lr": "fast"}, "lr"), ({"lr": float("nan")}, "lr"), ({"profile": "a/b"}, "profile"), ({"profile": ".."}, "profile"), ({"crop": 10}, "crop"),
+    ({"per_sample": "yes"}, "per_sample"), ({"precision": "fp16"}, "precision"), ({"aug": "cutmix", "beta": 0.2}, "cutmix has no beta"),
+    ({"learning_rate": 0.1}, "not a parameter"), ({"epoch": 3}, "did you mean 'epochs'"), ({"gama": 1}, "did you mean 'gamma'"),
+])
+def test_parameters_are_checked(given, match):
+    with pytest.raises(ConfigError, match=match):
+        from_parameters(given)
+
+
+def test_a_crop_that_does_not_fit_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="36 pixels"):
+        crop_size(config(tmp_path, crop=40), dataset().train)
+    assert crop_size(config(tmp_path, crop=None), split(2, 0, size=48)) == 44
+    assert crop_size(config(tmp_path, crop=None), split(2, 0, size=100, channels=3)) == 92
+
+
+def test_notebook_names_that_are_no_parameters_pass():
+    assert from_parameters({"In": [], "Out": {}, "_i": "", "__name__": "x", "print": print, "aug": "mixup"}).aug == "mixup"
+
+
+def test_generators_differ_by_concern():
+    draws = [torch.rand(4, generator=generator(0, concern)) for concern in ("order", "crop", "mix")]
+    assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
