@@ -965,14 +965,16 @@ def read_drawn(
 ) -> tuple:  # split's name → `Split`; `Found`
     "Draw faces and keep those whose majority is one of `classes`."
     place = torch.tensor([classes.index(name) if name in classes else -1 for name in VOTES])
-    splits, notes = {}, []
+    splits, notes, done, total = {}, [], 0, sum(sizes.values())
     for key, count in sizes.items():
+        if progress is not None:
+            progress(done, total, "drawing faces")
         images, votes = drawn_faces(count, 3 * seed + ("train", "valid", "test").index(key), size=size, channels=channels)
         labels = place[majority(votes)[0]]
         splits[key] = Split(images[labels >= 0], labels[labels >= 0], classes)
         notes.append(f"{key}: {int((labels < 0).sum()):,} of {count:,} faces thrown away")
-        if progress is not None:
-            progress(len(splits), len(sizes), "drawing faces")
+        done += count
+        tell(progress, done, total, "drawing faces")
     rule = RULE if classes == EXPRESSIONS else RULE + ", contempt"
     return splits, Found(f"drawn faces, seed {seed}", rule, ["mixcut.faces"], notes)
 
@@ -1008,8 +1010,8 @@ def find_drawn_rgb(
     root=None,  # not used
     *,
     seed: int = 0,  # the data's seed
-    train: int = 2000,  # faces to draw
-    test: int = 500,  # faces to draw, 0 for no test split
+    train: int = 1000,  # faces to draw
+    test: int = 300,  # faces to draw, 0 for no test split
 ) -> Source:
     "Drawn faces in the shape of RAF-DB."
     return drawn_source("drawn-rgb", DATASETS["rafdb"], seed, train=train, test=test)

@@ -199,11 +199,10 @@ def plot_curve(
 ) -> Figure:
     "Loss and accuracy by epoch."
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4))
-    if "train_loss" in run.history:
-        left.plot(run.history.epoch, run.history.train_loss, color="#0072B2")
+    left.plot(run.history.epoch, run.history.train_loss, color="#0072B2")
     left.set(xlabel="epoch", ylabel="training loss")
     right.plot(run.history.epoch, run.history.monitor_accuracy, color="#56B4E9", label=f"{run.metrics['monitor']}, centre crop")
     right.plot(run.history.epoch, run.history.accuracy, "o-", ms=3, color="#D55E00", label=f"{run.metrics['measured']}, ten crops")
     right.set(xlabel="epoch", ylabel="accuracy (%)")
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return fig

@@ -53,11 +53,11 @@ IDENTITY = {
     "mouth_y": (0.5, 0.6), "mouth_width": (0.24, 0.32), "lip": (0.035, 0.08), "lipstick": (0, 1), "age": (0, 1), "male": (0, 1),
     "skin": (0, 1), "hair": (0, 1), "iris": (0, 1), "hair_line": (-0.78, -0.55), "hair_volume": (0.03, 0.24), "hair_length": (0, 1),
     "fringe": (0, 1), "part": (-0.3, 0.3), "curl": (0, 1), "bald": (0, 1), "beard": (0, 1), "moustache": (0, 1), "glasses": (0, 1)}
-POSE = {"roll": (-0.2, 0.2), "yaw": (-0.38, 0.38), "pitch": (-0.22, 0.22),  # radians
-        "scale": (0.94, 1.14), "shift_x": (-0.07, 0.07), "shift_y": (-0.07, 0.07)}
+POSE = {"roll": (-0.12, 0.12), "yaw": (-0.28, 0.28), "pitch": (-0.15, 0.15),  # radians
+        "scale": (0.98, 1.12), "shift_x": (-0.04, 0.04), "shift_y": (-0.04, 0.04)}
 LIGHT = {"light_x": (-0.9, 0.9), "light_y": (-0.9, 0.1), "ambient": (0.35, 0.75), "shadow": (0, 1), "shadow_angle": (0, 6.28),
          "background": (0.05, 0.9), "slope": (-0.3, 0.3), "clutter": (0.0, 0.16), "warmth": (-0.04, 0.05)}
-CAMERA = {"exposure": (0.8, 1.2), "contrast": (0.7, 1.15), "blur": (0, 1), "noise": (0.0, 0.045)}
+CAMERA = {"exposure": (0.85, 1.15), "contrast": (0.8, 1.15), "blur": (0, 1), "noise": (0.0, 0.03)}
 TRAITS = {**IDENTITY, **POSE, **LIGHT, **CAMERA}
 
 # %% ../nbs/02_faces.ipynb #ff0d6068
@@ -117,7 +117,7 @@ def draw_traits(
     traits = low + (high - low) * u
     get = {name: traits[:, column] for column, name in enumerate(TRAITS)}
     male = get["male"] > 0.5
-    for name, share in {"lipstick": 0.5, "bald": 0.2, "beard": 0.3, "moustache": 0.25, "glasses": 0.15, "fringe": 0.4, "shadow": 0.3}.items():
+    for name, share in {"lipstick": 0.5, "bald": 0.2, "beard": 0.3, "moustache": 0.25, "glasses": 0.15, "fringe": 0.4, "shadow": 0.2}.items():
         get[name][:] = rare(get[name], share)
     for name in ("bald", "beard", "moustache"):
         get[name] *= male
@@ -127,7 +127,7 @@ def draw_traits(
     return traits
 
 # %% ../nbs/02_faces.ipynb #49dcca66
-WEAKEST, STRAY = 0.4, 0.35  # the weakest expression's strength, the strongest stray's intensity
+WEAKEST, STRAY = 0.45, 0.3  # the weakest expression's strength, the strongest stray's intensity
 
 
 def draw_actions(
@@ -631,7 +631,7 @@ def camera(
     noise: torch.Tensor,  # normal numbers `[n, 1, H, W]`
 ) -> torch.Tensor:  # in [0, 1]
     "Blur, exposure, contrast and noise."
-    kernel, soft = 2 * round(image.shape[-1] / 32) - 1, image
+    kernel, soft = 2 * round(image.shape[-1] / 48) + 1, image
     for _ in range(2):
         soft = F.avg_pool2d(F.pad(soft, (kernel // 2,) * 4, mode="replicate"), kernel, 1)
     blur, exposure, contrast, strength = (value[:, None] for value in (t.blur, t.exposure, t.contrast, t.noise))
@@ -671,7 +671,7 @@ def draw(
     return torch.cat([(255 * part).round().byte() for part in parts])
 
 # %% ../nbs/02_faces.ipynb #f3ca8006
-TYPICAL, SPREAD = 0.75, 0.35  # intensity of the patterns that annotators have in mind, tolerance of their comparison
+TYPICAL, SPREAD = 0.8, 0.5  # intensity of the patterns that annotators have in mind, tolerance of their comparison
 MISTAKEN = {("fear", "surprise"): 0.10, ("surprise", "fear"): 0.04, ("disgust", "anger"): 0.12, ("anger", "disgust"): 0.05,
             ("contempt", "neutral"): 0.08, ("contempt", "happiness"): 0.04, ("neutral", "sadness"): 0.04, ("sadness", "neutral"): 0.08,
             ("sadness", "fear"): 0.03, ("neutral", "contempt"): 0.03, ("happiness", "neutral"): 0.02, ("anger", "neutral"): 0.03}

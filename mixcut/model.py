@@ -85,31 +85,40 @@ def layers(
     return pd.DataFrame(rows, columns=["layer", "output", "parameters"])
 
 # %% ../nbs/05_model.ipynb #0b90f107
+def _box(axis, x, thick, side, depth, color):
+    "A slab seen from its side, its front edge in a lighter shade; returns where it ends."
+    axis.add_patch(plt.Rectangle((x, -side / 2), thick, side, facecolor=color, edgecolor="white", linewidth=0.8))
+    axis.add_patch(plt.Polygon([(x, side / 2), (x + depth, side / 2 + depth), (x + thick + depth, side / 2 + depth), (x + thick, side / 2)],
+                               facecolor=color, edgecolor="white", linewidth=0.8, alpha=0.55))
+    return x + thick
+
+# %% ../nbs/05_model.ipynb #216dc0d3
 def diagram(
     model: ImprovedVGG19,
     size: int = 44,  # side of the crops, pixels
 ) -> Figure:
-    "The network as a row of blocks: a block's height is the side of its images, its width grows with its channels (Figure 3)."
-    frame = layers(model, size)
-    fig, axis = plt.subplots(figsize=(9, 2.6))
-    x = 0.0
-    for layer, output in zip(frame.layer, frame.output):
-        shape = [int(n) for n in output.split("×")]
-        side, depth = (shape[1], shape[0]) if len(shape) == 3 else (shape[0], 512)
-        color = "#0072B2" if layer.startswith("conv") else "#CC79A7" if "pool" in layer else "#D55E00"
-        thick = 0.5 + depth / 400
-        axis.add_patch(plt.Rectangle((x, -side / 2), thick, side, facecolor=color, edgecolor="white", linewidth=0.5))
-        if "pool" in layer or len(shape) == 1:
-            axis.text(x + thick / 2, -side / 2 - 1.5, output, ha="right", va="top", fontsize=7, rotation=40)
-        x += thick + (0.9 if "pool" in layer else 0.12)
-    for name, color in {"conv 3×3, BN, ReLU": "#0072B2", "max pool 2×2": "#CC79A7", "dropout, linear": "#D55E00"}.items():
-        axis.add_patch(plt.Rectangle((0, 0), 0, 0, color=color, label=name))
-    axis.set(xlim=(-1, x + 0.5), ylim=(-size / 2 - 12, size / 2 + 4))
+    "The network from left to right: a slab's height is the side of its images, its thickness grows with its channels (Figure 3)."
+    fig, axis = plt.subplots(figsize=(9, 2.9))
+    colors = {"conv 3×3, BN, ReLU": "#0072B2", "max pool 2×2": "#CC79A7", "dropout, linear": "#D55E00"}
+    x, side, channels = 0.0, size, [m.out_channels for m in model.features if isinstance(m, nn.Conv2d)]
+    for _, convolutions in BLOCKS:
+        begin, outputs = x, channels.pop(0)
+        thick = 1 + 4 * outputs / max(outputs, *channels, 1)
+        for _ in range(convolutions):
+            x = _box(axis, x, thick, side, 2, colors["conv 3×3, BN, ReLU"]) + 0.3
+        channels = channels[convolutions - 1:]
+        axis.text((begin + x) / 2, -size / 2 - 2, f"{convolutions} × conv {outputs}\n{side}×{side}", ha="center", va="top", fontsize=8)
+        side //= 2
+        x = _box(axis, x + 0.6, 1.2, max(side, 1.5), 2, colors["max pool 2×2"]) + 4
+    x = _box(axis, x, 1.6, 8, 2, colors["dropout, linear"])
+    axis.text(x - 0.8, -size / 2 - 2, f"{model.classifier.in_features} → {model.classifier.out_features}\nclasses", ha="center", va="top", fontsize=8)
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color, label=name) for name, color in colors.items()]
+    axis.legend(handles=handles, frameon=False, loc="upper right", fontsize=8)
+    axis.set(xlim=(-1, x + 4), ylim=(-size / 2 - 11, size / 2 + 4))
     axis.axis("off")
-    axis.legend(frameon=False, loc="upper right", fontsize=8)
     return fig
 
-# %% ../nbs/05_model.ipynb #e988ca23
+# %% ../nbs/05_model.ipynb #47200856
 def flops(
     classes: int,  # as for `ImprovedVGG19`
     size: int,  # side of the crops, pixels

@@ -325,11 +325,10 @@ def with_interval(mean, half, n: int, what: str = "n = 1", sign: bool = False) -
 def laid_out(
     found: pd.DataFrame,  # from `results`
 ) -> pd.DataFrame:  # text
-    "A table of results as it is read."
-    first = found.method[0].replace("Baseline+", "").replace("(ours)", "")
-    shown = [{"method": r.method, "paper": number(r.paper), "ours": with_interval(r["mean"], r.half, r.n), "n": str(r.n), "Δ": number(r.delta, sign=True),
-              "paper inside?": r.inside or "—", f"paper over {first}": number(r.paper_gain, sign=True),
-              f"ours over {first}": with_interval(r.gain, r.gain_half, r.pairs, "1 pair", sign=True) + f" ({r.pairs} pairs)" * (1 < r.pairs < r.n),
+    "A table of results as it is read; the paper's “(ours)” is left out, since here ours are ours."
+    shown = [{"method": r.method.replace("(ours)", ""), "paper": number(r.paper), "ours": with_interval(r["mean"], r.half, r.n), "n": str(r.n), "Δ": number(r.delta, sign=True),
+              "paper inside?": r.inside or "—", "paper’s gain": number(r.paper_gain, sign=True),
+              "our gain": with_interval(r.gain, r.gain_half, r.pairs, "1 pair", sign=True) + f" ({r.pairs} pairs)" * (1 < r.pairs < r.n),
               "seconds a run": number(r.seconds, 0), "note": r.note or "", "command": r.command} for _, r in found.iterrows()]
     shown = pd.DataFrame(shown)
     return shown if shown.note.any() else shown.drop(columns="note")
@@ -369,7 +368,7 @@ def picture(
 
 # %% ../nbs/08_report.ipynb #6592a039
 TEX = {"λ": r"$\lambda$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$", "Δ": r"$\Delta$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$",
-       "—": "---", "–": "--", "→": r"$\to$", "✓": r"$\checkmark$", "✗": r"$\times$", "“": "``", "”": "''", "’": "'", "·": r"$\cdot$"}
+       "—": "---", "–": "--", "→": r"$\to$", "✓": r"$\checkmark$", "✗": r"$\times$", "“": "``", "”": "''", "’": "'", "·": r"$\cdot$", "…": r"\dots{}"}
 
 def as_tex(item: Item) -> str:
     "A table for LaTeX (needs booktabs and amssymb), without the commands, which are too wide for paper."
@@ -414,7 +413,8 @@ def table_item(
     if ours != paper.dataset:
         caption += (f"The paper's numbers are what it measured on {title(paper.dataset)}; ours are of other images, so there is no Δ, "
                     "and the two gains are what can be compared. ")
-    caption += "Gains over the first row are by seed: the mean difference of runs that share one. The command makes seed 0; the others take -p seed 1, 2, …"
+    over = paper.rows[0][0].replace("Baseline+", "")
+    caption += f"Gains are over {over}, ours by seed: the mean difference of runs that share one."
     return Item(f"table-{number}", f"Table {number}" + f" on {title(ours)}" * (ours != paper.dataset), caption, laid_out(found), found)
 
 # %% ../nbs/08_report.ipynb #aaccf1b1
@@ -458,8 +458,8 @@ def pairs_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
 # %% ../nbs/08_report.ipynb #aad52b67
 def dots(axis, at: int, values, color: str, mean: float, half: float):
     "A row of runs: each a dot, their mean a bar, its interval a line."
-    axis.scatter(values, np.full(len(values), at), s=14, color=color, alpha=0.45, linewidths=0, zorder=2)
-    axis.errorbar(mean, at, xerr=None if np.isnan(half) else half, fmt="|", ms=9, mew=1.8, color=color, capsize=2.5, lw=1.3, zorder=3)
+    axis.scatter(values, np.full(len(values), at), s=20, color=color, alpha=0.5, linewidths=0, zorder=2)
+    axis.errorbar(mean, at, xerr=None if np.isnan(half) else half, fmt="|", ms=10, mew=2, color=color, capsize=0, lw=1, zorder=3)
 
 def plot_accuracy(
     runs: list[Run],
@@ -503,10 +503,11 @@ def plot_curves(
             colors = {METHODS[aug].title: color for aug, color in COLORS.items() if METHODS[aug].title in set(told.method)}
             sns.lineplot(told, x="epoch", y=what, hue="method", hue_order=list(colors), palette=colors, ax=axis, lw=1.4, legend=axis is axes[1],
                          errorbar=lambda values: np.add(*np.multiply(mean_interval(values), [[1, 1], [-1, 1]]).T))
-            axes[1].legend(frameon=False, title=None)
         else:
             axis.text(0.5, 0.5, "no runs yet", ha="center", color="0.5", transform=axis.transAxes)
         axis.set(xlabel="epoch", ylabel=label)
+    if mine:
+        axes[1].legend(frameon=False, title=None)
     return fig
 
 # %% ../nbs/08_report.ipynb #1510a4f8
@@ -515,7 +516,7 @@ def plot_confusions(
     dataset: str,
 ) -> Figure:
     "A confusion matrix for each of the five methods, all its seeds together."
-    fig, axes = plt.subplots(2, 3, figsize=(9.4, 6.6))
+    fig, axes = plt.subplots(2, 3, figsize=(9.4, 6.6), layout="none")  # laid out at the end, since seaborn draws after every heatmap
     for axis, (aug, method) in zip(axes.flat, METHODS.items()):
         mine = [confusion(run) for run in runs if (run.metrics["dataset"], run.metrics["cell"]) == (dataset, aug)]
         mine = [counts for counts in mine if counts.index.equals(mine[0].index)]
@@ -525,6 +526,7 @@ def plot_confusions(
             axis.set(title=method.title, xticks=[], yticks=[])
             axis.text(0.5, 0.5, "no runs yet", ha="center", color="0.5", transform=axis.transAxes)
     axes.flat[-1].axis("off")
+    fig.set_layout_engine("constrained")
     return fig
 
 # %% ../nbs/08_report.ipynb #66dd61b3
@@ -677,7 +679,7 @@ def lead(
     text = f"{len(mine)} runs of {len(there)} of the paper's {len(cells(dataset))} cells on {title(dataset)}, {spent} in all. Headline protocol: {protocol}, {PROTOCOLS[protocol]}. "
     if dataset not in DATASETS:
         text += f"The paper's numbers are for {title(plays(dataset))}. Ours are for {title(dataset)} and do not reproduce them; what can be compared is who gains over whom, and by how much. "
-    return text + "Missing numbers are shown as —."
+    return text + "What is missing is shown as —; the command of its row makes its first run, and -p seed 1, 2, … the others."
 
 # %% ../nbs/08_report.ipynb #3559ae97
 CSS = """
@@ -697,9 +699,9 @@ figcaption b{color:var(--ink)}
 .card{background:#fff;border:1px solid var(--rule);border-radius:6px;padding:1rem;overflow-x:auto}
 .card img{display:block;margin:0 auto;max-width:100%;height:auto}
 .wide{overflow-x:auto}table{border-collapse:collapse;font:13.5px/1.45 system-ui,sans-serif;font-variant-numeric:tabular-nums;min-width:60%;border-top:2px solid;border-bottom:2px solid}
-th,td{padding:.38rem .7rem;text-align:left;vertical-align:top}th{font-weight:600;border-bottom:1px solid;vertical-align:bottom}
-tbody tr+tr td{border-top:1px solid var(--rule)}.num{text-align:right;white-space:nowrap}td:first-child{white-space:nowrap}
-td.text{min-width:11rem;overflow-wrap:anywhere}td.command{min-width:19rem}code{font:12px/1.4 ui-monospace,Menlo,Consolas,monospace}
+th,td{padding:.38rem .6rem;text-align:left;vertical-align:top}th{font-weight:600;border-bottom:1px solid;vertical-align:bottom}
+tbody tr+tr td{border-top:1px solid var(--rule)}.num{text-align:right}td.num{white-space:nowrap}td:first-child{white-space:nowrap}
+td.text{min-width:11rem;overflow-wrap:anywhere}td.command{min-width:20rem}code{font:12px/1.4 ui-monospace,Menlo,Consolas,monospace}
 @media(max-width:40rem){main{padding:1.5rem .9rem 3rem}h1{font-size:1.5rem}.card{padding:.4rem}.card img{min-width:34rem}}
 @media print{main{max-width:none}figure{break-inside:avoid}}
 """

@@ -535,19 +535,20 @@ def test_a_flat_folder_is_split_by_a_seed(own_root):
 
 
 def test_drawn_faces_need_nothing():
-    got = load("drawn", cache=False, train=60, valid=20, test=20)
-    assert got.classes == D.EXPRESSIONS and got.train.images.shape[1:] == (1, 48, 48) and 40 < len(got.train) <= 60
-    assert got.fingerprint == load("drawn", cache=False, train=60, valid=20, test=20).fingerprint
-    assert got.fingerprint != load("drawn", cache=False, train=60, valid=20, test=20, seed=1).fingerprint
-    alone = load("drawn", cache=False, train=60, valid=0, test=20)
+    got = load("drawn", cache=False, train=12, valid=8, test=8)
+    assert got.classes == D.EXPRESSIONS and got.train.images.shape[1:] == (1, 48, 48) and 8 <= len(got.train) <= 12
+    assert got.fingerprint == load("drawn", cache=False, train=12, valid=8, test=8).fingerprint
+    assert got.fingerprint != load("drawn", cache=False, train=12, valid=8, test=8, seed=1).fingerprint
+    alone = load("drawn", cache=False, train=12, valid=0, test=8)
     assert alone.valid is None and alone.test.fingerprint() == got.test.fingerprint()
-    assert load("drawn", cache=False, train=20, valid=20, test=0).train.fingerprint() != got.valid.fingerprint()
+    same = load("drawn", cache=False, train=8, valid=8, test=0)
+    assert same.train.fingerprint() != same.valid.fingerprint()
 
 
 def test_drawn_rgb_has_rafs_shape():
-    got = load("drawn-rgb", cache=False, train=20, test=10)
+    got = load("drawn-rgb", cache=False, train=8, test=4)
     assert got.classes == D.DATASETS["rafdb"].classes and got.train.images.shape[1:] == (3, 100, 100) and got.valid is None
-    images, votes = D.drawn_faces(20, 0, size=100, channels=3)
+    images, votes = D.drawn_faces(8, 0, size=100, channels=3)
     names = [D.VOTES[i] for i in votes.argmax(1)]
     assert [got.classes[i] for i in got.train.labels] == [name for name in names if name in got.classes]
 
@@ -622,9 +623,9 @@ def test_options_and_seeds_have_caches_of_their_own(own_root, tmp_path):
     for options in ({}, {"size": 32}, {"channels": 3}, {"seed": 1}, {"skip_corrupt": True}):
         assert load("folder", own_root, cache=tmp_path / "cache", **options).found.cache == "built"
         assert load("folder", own_root, cache=tmp_path / "cache", **options).found.cache == "read"
-    assert load("drawn", cache=tmp_path / "cache", train=20, valid=0, test=0).found.cache == "built"
-    assert load("drawn", cache=tmp_path / "cache", train=20, valid=0, test=0).found.cache == "read"
-    assert load("drawn", cache=tmp_path / "cache", train=21, valid=0, test=0).found.cache == "built"
+    assert load("drawn", cache=tmp_path / "cache", train=4, valid=0, test=0).found.cache == "built"
+    assert load("drawn", cache=tmp_path / "cache", train=4, valid=0, test=0).found.cache == "read"
+    assert load("drawn", cache=tmp_path / "cache", train=5, valid=0, test=0).found.cache == "built"
 
 
 def test_an_unwritable_cache_is_only_a_warning(fer_root, tmp_path):
@@ -646,20 +647,21 @@ def test_a_full_disk_leaves_no_part(fer_root, tmp_path, monkeypatch):
 def test_two_processes_build_at_once(fer_root, tmp_path):
     code = ("import sys, warnings; warnings.simplefilter('ignore'); from mixcut.data import load\n"
             "print('ready', flush=True); sys.stdin.readline()\n"
-            "for _ in range(10): print(load('fer2013plus', sys.argv[1], cache=sys.argv[2]).fingerprint)\n"
-            "__import__('pathlib').Path(sys.argv[1], 'FER2013Train', 'label.csv').touch()\n"
-            "for _ in range(10): print(load('fer2013plus', sys.argv[1], cache=sys.argv[2]).fingerprint)")
-    both = [subprocess.Popen([sys.executable, "-c", code, fer_root, tmp_path / "cache"], text=True, stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent) for _ in range(2)]
-    for process in both:
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    marks = [mark for process in both for mark in process.communicate(timeout=60)[0].split()]
-    assert len(marks) == 40 and set(marks) == {load("fer2013plus", fer_root, cache=False).fingerprint}
-    last = load("fer2013plus", fer_root, cache=tmp_path / "cache")
-    assert last.fingerprint == marks[0] and load("fer2013plus", fer_root, cache=tmp_path / "cache").found.cache == "read"
+            "for _ in range(30): print(load('fer2013plus', sys.argv[1], cache=sys.argv[2]).fingerprint)")
+    other = subprocess.Popen([sys.executable, "-c", code, fer_root, tmp_path / "cache"], text=True, stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    assert other.stdout.readline() == "ready\n"
+    other.stdin.write("go\n")
+    other.stdin.flush()
+    marks = []
+    for _ in range(30):
+        (fer_root / "FER2013Train" / "label.csv").touch()  # so that both build again and again
+        marks.append(load("fer2013plus", fer_root, cache=tmp_path / "cache").fingerprint)
+    marks += other.communicate(timeout=60)[0].split()
+    assert len(marks) == 60 and set(marks) == {load("fer2013plus", fer_root, cache=False).fingerprint}
+    load("fer2013plus", fer_root, cache=tmp_path / "cache")
+    assert load("fer2013plus", fer_root, cache=tmp_path / "cache").found.cache == "read"
+    assert not list((tmp_path / "cache").rglob("*.part"))
 
 
 def test_progress_is_told(fer_root, own_root):
@@ -669,7 +671,7 @@ def test_progress_is_told(fer_root, own_root):
     D.load_folder(own_root, progress=lambda *step: told.append(step))
     assert told[-1] == (4, 4, "decoding images")
     load("drawn", cache=False, train=5, valid=5, test=5, progress=lambda *step: told.append(step))
-    assert told[-1] == (3, 3, "drawing faces")
+    assert told[-1] == (15, 15, "drawing faces") and (5, 15, "drawing faces") in told
 
 
 # the real files
