@@ -6,7 +6,7 @@
 __all__ = ['EXPRESSIONS', 'VOTES', 'ACTION_UNITS', 'EMFACS', 'IDENTITY', 'POSE', 'LIGHT', 'CAMERA', 'TRAITS', 'WEAKEST', 'STRAY',
            'REACH', 'FRAME', 'SIDE', 'SKIN', 'HAIR', 'IRIS', 'CLOTH', 'FIXED', 'LUMA', 'TYPICAL', 'SPREAD', 'MISTAKEN',
            'prototypes', 'Faces', 'change', 'rare', 'draw_traits', 'draw_actions', 'shares', 'sample_faces', 'Canvas',
-           'blank', 'window', 'inside', 'bump', 'cover', 'darken', 'lift', 'unfold', 'along', 'palette', 'parts',
+           'blank', 'window', 'inside', 'bump', 'cover', 'darken', 'lift', 'unfold', 'gradient', 'palette', 'parts',
            'both', 'chin_of', 'mane', 'neck', 'ears', 'skull', 'brow_line', 'brows', 'lids', 'sockets', 'eyes', 'nose',
            'cheeks', 'corners', 'lips', 'mouth', 'teeth', 'chin', 'own', 'smooth_noise', 'hair', 'beard', 'glasses',
            'lit', 'scene', 'view', 'camera', 'portray', 'draw', 'vote_shares', 'vote', 'drawn_faces']
@@ -117,7 +117,8 @@ def draw_traits(
     traits = low + (high - low) * u
     get = {name: traits[:, column] for column, name in enumerate(TRAITS)}
     male = get["male"] > 0.5
-    for name, share in {"lipstick": 0.5, "bald": 0.2, "beard": 0.3, "moustache": 0.25, "glasses": 0.15, "fringe": 0.4, "shadow": 0.2}.items():
+    for name, share in {"lipstick": 0.5, "bald": 0.2, "beard": 0.3, "moustache": 0.25, "glasses": 0.15, "fringe": 0.4,
+                        "shadow": 0.2}.items():
         get[name][:] = rare(get[name], share)
     for name in ("bald", "beard", "moustache"):
         get[name] *= male
@@ -170,9 +171,9 @@ def sample_faces(
         raise ValueError(f"n must be at least 1, got {n}: ask for one face or more")
     count = 2 + len(TRAITS) + 4 + 3 * len(ACTION_UNITS)
     u = torch.rand(n, count, generator=torch.Generator().manual_seed(seed))
-    pose, own, traits, actions = u.split([1, 1, len(TRAITS), count - 2 - len(TRAITS)], 1)
+    pose, source, traits, actions = u.split([1, 1, len(TRAITS), count - 2 - len(TRAITS)], 1)
     expression = torch.searchsorted(shares(prior).cumsum(0), pose[:, 0].contiguous(), right=True).clamp(max=7)
-    seeds = (own[:, 0] * 2**24).long() * 2**24 + torch.arange(n)
+    seeds = (source[:, 0] * 2**24).long() * 2**24 + torch.arange(n)
     return Faces(expression, draw_actions(actions, expression), draw_traits(traits), seeds)
 
 # %% ../nbs/02_faces.ipynb #6130e6bb
@@ -260,11 +261,12 @@ SKIN = ((0.98, 0.83, 0.74), (0.90, 0.70, 0.57), (0.74, 0.53, 0.39), (0.52, 0.35,
 HAIR = ((0.07, 0.06, 0.06), (0.12, 0.08, 0.06), (0.28, 0.17, 0.10), (0.50, 0.32, 0.17), (0.78, 0.62, 0.38), (0.72, 0.72, 0.72))
 IRIS = ((0.10, 0.07, 0.05), (0.22, 0.13, 0.07), (0.30, 0.30, 0.20), (0.35, 0.48, 0.60))
 CLOTH = ((0.10, 0.12, 0.20), (0.70, 0.70, 0.75), (0.50, 0.15, 0.15), (0.90, 0.90, 0.90), (0.12, 0.12, 0.12))
-FIXED = {"white": (0.82, 0.82, 0.82), "tooth": (0.80, 0.79, 0.76), "black": (0.03, 0.03, 0.03), "cavity": (0.13, 0.03, 0.03), "tongue": (0.50, 0.20, 0.20)}
+FIXED = {"white": (0.82, 0.82, 0.82), "tooth": (0.80, 0.79, 0.76), "black": (0.03, 0.03, 0.03), "cavity": (0.13, 0.03, 0.03),
+         "tongue": (0.50, 0.20, 0.20)}
 LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's and OpenCV's conversion to grey
 
 # %% ../nbs/02_faces.ipynb #139d2068
-def along(
+def gradient(
     stops,  # colours, `[k, 3]`
     t: torch.Tensor,  # in [0, 1], `[n]`
 ) -> torch.Tensor:  # `[n, 3]`
@@ -281,10 +283,11 @@ def palette(
 ) -> SimpleNamespace:  # colour name → `[n, C, 1, 1, 1]`
     "The colours of each face. Fair hair and light eyes go with fair skin, grey hair with age."
     get = faces.trait
-    skin, grey = along(SKIN, get("skin")), 0.15 * rare(get("age"), 0.2)
-    hair = along(HAIR, (get("hair") * (0.95 - 0.5 * get("skin")) + grey).clamp(0, 1))
+    skin, grey = gradient(SKIN, get("skin")), 0.15 * rare(get("age"), 0.2)
+    hair = gradient(HAIR, (get("hair") * (0.95 - 0.5 * get("skin")) + grey).clamp(0, 1))
     tones = {name: torch.tensor([colour]).expand(len(faces), 3) for name, colour in FIXED.items()}
-    tones |= {"skin": skin, "hair": hair, "cloth": along(CLOTH, get("curl")), "iris": along(IRIS, get("iris") * (1.2 - get("skin")).clamp(max=1)),
+    tones |= {"skin": skin, "hair": hair, "cloth": gradient(CLOTH, get("curl")),
+              "iris": gradient(IRIS, get("iris") * (1.2 - get("skin")).clamp(max=1)),
               "lip": torch.lerp(skin * torch.tensor([0.80, 0.60, 0.58]), torch.tensor([0.55, 0.10, 0.14]), 0.75 * get("lipstick")[:, None]),
               "brow": torch.lerp(skin, 0.8 * hair, get("brow_tone")[:, None]),
               "back": get("background")[:, None] * (1 + get("warmth")[:, None] * torch.tensor([-2.0, 0.6, 2.0]))}
@@ -462,8 +465,8 @@ def cheeks(c, t, au, tone):
 # %% ../nbs/02_faces.ipynb #916128cf
 def corners(t, au) -> tuple:
     "Where the mouth's corners are: distance from the midline and height, `[n, 2, 1, 1]` each."
-    round_ = 0.3 * both(au[26]) * (1 - both(au[20])) * (1 - both(au[12]))
-    x = t.mouth_width * (1 + 0.25 * au[12] + 0.28 * au[20] - 0.16 * au[23] - 0.06 * au[14] + 0.03 * au[15] - round_)
+    oval = 0.3 * both(au[26]) * (1 - both(au[20])) * (1 - both(au[12]))
+    x = t.mouth_width * (1 + 0.25 * au[12] + 0.28 * au[20] - 0.16 * au[23] - 0.06 * au[14] + 0.03 * au[15] - oval)
     return x, t.mouth_y - 0.012 - 0.15 * au[12] + 0.095 * au[15] + 0.085 * au[20] - 0.05 * au[14]
 
 # %% ../nbs/02_faces.ipynb #4b542fbf
@@ -593,7 +596,7 @@ def lit(
     light = t.ambient + (1.4375 - 1.25 * t.ambient) * facing.clamp_(0, 1.2)
     across = t.shadow_angle.cos() * torch.cat([-c.x.flip(0), c.x]) + t.shadow_angle.sin() * c.y
     cast = 0.8 * t.shadow.sign() * (8 * (across - 0.6 + 0.7 * t.shadow)).clamp_(0, 1)
-    gain = (0.6 / along(SKIN, t.skin.flatten()).matmul(LUMA)).sqrt()[:, None, None]
+    gain = (0.6 / gradient(SKIN, t.skin.flatten()).matmul(LUMA)).sqrt()[:, None, None]
     return light * gain * (unfold(c.gloom) + cast).neg_().exp_()
 
 # %% ../nbs/02_faces.ipynb #8bd51b2c

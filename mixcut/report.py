@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record', 'find_runs', 'choose', 'load_runs', 'told',
-           'collect', 'frame', 'code', 'scores', 'plays', 'title', 'cells', 'mean_interval', 'gain', 'mcnemar', 'pairs',
-           'claims', 'circumstances', 'notes', 'cell_command', 'results', 'number', 'with_interval', 'laid_out', 'Item',
-           'picture', 'as_tex', 'save', 'explain', 'table_item', 'protocol_item', 'claims_item', 'pairs_item', 'dots',
-           'plot_accuracy', 'plot_curves', 'plot_confusions', 'figure_1', 'figure_2', 'figure_3', 'provenance_item',
-           'runs_item', 'skipped_item', 'Settings', 'check_writable', 'from_parameters', 'records', 'contents', 'lead',
-           'kind', 'page', 'write']
+           'collect', 'frame', 'code', 'scores', 'plays', 'title', 'covers', 'cells', 'mean_interval', 'gain',
+           'mcnemar', 'pairs', 'claims', 'circumstances', 'notes', 'cell_command', 'results', 'number', 'with_interval',
+           'laid_out', 'Item', 'picture', 'as_tex', 'save', 'explain', 'table_item', 'protocol_item', 'claims_item',
+           'pairs_item', 'dots', 'plot_accuracy', 'bounds', 'say_none', 'plot_curves', 'plot_confusions', 'figure_1',
+           'figure_2', 'figure_3', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
+           'from_parameters', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/08_report.ipynb #4334eca2
-import json
 import os
 import re
 from base64 import b64encode
@@ -33,7 +32,7 @@ from scipy import stats
 import mixcut
 from .augment import examples
 from .data import NAMES
-from .evaluate import PROTOCOLS, Run, RunError, confusion, load_run, plot_confusion, write_atomically
+from .evaluate import PROTOCOLS, Run, confusion, load_run, plot_confusion, write_atomically
 from .faces import draw, sample_faces
 from .model import ImprovedVGG19, diagram
 from .paper import CLAIMS, DATASETS, METHODS, TABLES, TRAINING, Cell, cell_name, find_cell, traits
@@ -60,14 +59,16 @@ def check_record(
         f"{m['dataset']!r} is no data set of this project": m["dataset"] in NAMES,
         f"its cell {m['cell']!r} is not what its parameters make": m["cell"] == cell_name(*(config[k] for k in ("aug", "lam", "beta", "gamma"))),
         "its seed is not a whole number": type(m["seed"]) is int and m["seed"] >= 0,
-        "its predictions do not fit its classes and images": run.probabilities.shape == (len(run.labels), len(m["classes"])) == (m["n"], len(m["classes"])),
+        "its predictions do not fit its classes and images": run.probabilities.shape == (len(run.labels), len(m["classes"])) == (m["n"], len(m["classes"]))
+        and run.labels.min() >= 0 and run.labels.max() < len(m["classes"]),
         "an accuracy is not a percentage": all(0 <= score <= 100 for score in scores),
         "its predictions do not have the accuracy that it states": abs(right - m["protocols"]["last"]) < 0.5,
     }
     for wrong, fine in sound.items():
         if not fine:
             raise ReportError(wrong)
-    m["command"], m["cost"]["seconds"] + 0, m["cost"]["training_flops"] + 0, m["provenance"]["commit"], run.history[["epoch", "train_loss"]]
+    m["command"], m["cost"]["seconds"] + 0, m["cost"]["training_flops"] + 0, m["provenance"]["commit"], config["data"], m["monitor"]
+    run.history[["epoch", "train_loss", "monitor_accuracy"]]
 
 # %% ../nbs/08_report.ipynb #6bcaa0d1
 def find_runs(
@@ -169,6 +170,10 @@ def title(dataset: str) -> str:
     return DATASETS[dataset].title if dataset in DATASETS else ours[dataset]
 
 # %% ../nbs/08_report.ipynb #e64049a0
+def covers(dataset: str) -> list:
+    "The data sets of a report: both of the paper's for either of them, since its tables are of both; else the one."
+    return list(DATASETS) if dataset in DATASETS else [dataset]
+
 def cells(
     dataset: str,
     runs=(),  # these may be of cells that the paper does not have
@@ -238,11 +243,11 @@ def claims(
     dataset: str,
     protocol: str = "last",
 ) -> pd.DataFrame:  # where, better, worse, paper, gain, half, pairs, verdict
-    "The paper's claims for that data set's place, and what our runs say of each."
+    "The paper's claims, and what our runs say of each; on other data, those for the data set whose place it takes."
     rows = []
     for claim in CLAIMS:
-        if claim.dataset == plays(dataset):
-            found = gain(runs, dataset, claim.better, claim.worse, protocol)
+        if dataset in DATASETS or claim.dataset == plays(dataset):
+            found = gain(runs, claim.dataset if dataset in DATASETS else dataset, claim.better, claim.worse, protocol)
             low, high = found["gain"] - found["half"], found["gain"] + found["half"]
             verdict = None if np.isnan(low) else "yes" if low > 0 else "no, worse" if high < 0 else "open"
             rows.append({"where": claim.where, "better": claim.better, "worse": claim.worse, "paper": claim.delta, **found, "verdict": verdict})
@@ -253,7 +258,7 @@ def circumstances(
     run: Run,
 ) -> dict:  # name → value
     "What should be the same for all runs of a table."
-    own = ("aug", "lam", "beta", "gamma", "seed", "dataset", "profile")
+    own = ("aug", "lam", "beta", "gamma", "seed", "dataset", "profile", "best_test")
     facts = {name: value for name, value in run.metrics["config"].items() if name not in own}
     return facts | {"code": code(run), "torch": run.metrics["provenance"].get("torch"), "test images": run.metrics["n"]}
 
@@ -327,9 +332,9 @@ def laid_out(
 ) -> pd.DataFrame:  # text
     "A table of results as it is read; the paper's “(ours)” is left out, since here ours are ours."
     shown = [{"method": r.method.replace("(ours)", ""), "paper": number(r.paper), "ours": with_interval(r["mean"], r.half, r.n), "n": str(r.n), "Δ": number(r.delta, sign=True),
-              "paper inside?": r.inside or "—", "paper’s gain": number(r.paper_gain, sign=True),
+              "paper inside?": "—" if pd.isna(r.inside) else r.inside, "paper's gain": number(r.paper_gain, sign=True),
               "our gain": with_interval(r.gain, r.gain_half, r.pairs, "1 pair", sign=True) + f" ({r.pairs} pairs)" * (1 < r.pairs < r.n),
-              "seconds a run": number(r.seconds, 0), "note": r.note or "", "command": r.command} for _, r in found.iterrows()]
+              "seconds a run": number(r.seconds, 0), "note": "" if pd.isna(r.note) else r.note, "command": r.command} for _, r in found.iterrows()]
     shown = pd.DataFrame(shown)
     return shown if shown.note.any() else shown.drop(columns="note")
 
@@ -348,7 +353,7 @@ class Item:
     def _ipython_display_(self):
         if self.frame is not None:
             return display(table(self.frame, f"{self.title}. {self.caption}"))
-        display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, retina=True))
+        display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 2 // 3))
 
 # %% ../nbs/08_report.ipynb #6c6048ee
 def picture(
@@ -361,14 +366,14 @@ def picture(
     files = {}
     for kind, metadata in {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}.items():
         with plt.rc_context({"svg.hashsalt": "mixcut"}):
-            figure.savefig(buffer := BytesIO(), format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+            figure.savefig(buffer := BytesIO(), format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
         files[kind] = buffer.getvalue()
     plt.close(figure)
     return Item(name, title, caption, **files)
 
 # %% ../nbs/08_report.ipynb #6592a039
 TEX = {"λ": r"$\lambda$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$", "Δ": r"$\Delta$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$",
-       "—": "---", "–": "--", "→": r"$\to$", "✓": r"$\checkmark$", "✗": r"$\times$", "“": "``", "”": "''", "’": "'", "·": r"$\cdot$", "…": r"\dots{}"}
+       "—": "---", "–": "--", "→": r"$\to$", "✓": r"$\checkmark$", "✗": r"$\times$", "“": "``", "”": "''", "·": r"$\cdot$", "…": r"\dots{}"}
 
 def as_tex(item: Item) -> str:
     "A table for LaTeX (needs booktabs and amssymb), without the commands, which are too wide for paper."
@@ -441,7 +446,8 @@ def claims_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
                           "paper": [number(value, sign=True) for value in found.paper],
                           "ours": [with_interval(r.gain, r.half, r.pairs, "1 pair", sign=True) for r in found.itertuples()],
                           "pairs": found.pairs.astype(str), "does it hold here?": found.verdict.fillna("—")})
-    caption = (f"The paper's comparisons on {title(plays(dataset))}, and our runs on {title(dataset)}: percentage points, mean ± 95 % interval of the differences by seed; "
+    place = title(plays(dataset)) if dataset not in DATASETS else "each data set"
+    caption = (f"The paper's comparisons on {place}, and our runs on {' and '.join(map(title, covers(dataset)))}: percentage points, mean ± 95 % interval of the differences by seed; "
                f"protocol {protocol}. Yes: the interval is above zero. No, worse: below. Open: zero is inside. Each comparison is taken alone, without a correction for their number.")
     return Item("claims", "Claims", caption, shown, found)
 
@@ -458,9 +464,12 @@ def pairs_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
 # %% ../nbs/08_report.ipynb #aad52b67
 def dots(axis, at: int, values, color: str, mean: float, half: float):
     "A row of runs: each a dot, their mean a bar, its interval a line."
+    if not len(values):
+        return
     axis.scatter(values, np.full(len(values), at), s=20, color=color, alpha=0.5, linewidths=0, zorder=2)
     axis.errorbar(mean, at, xerr=None if np.isnan(half) else half, fmt="|", ms=10, mew=2, color=color, capsize=0, lw=1, zorder=3)
 
+# %% ../nbs/08_report.ipynb #975a65c9
 def plot_accuracy(
     runs: list[Run],
     dataset: str,
@@ -484,12 +493,25 @@ def plot_accuracy(
     left.set(yticks=range(len(names)), yticklabels=names.values(), ylim=(len(names) - 0.4, -0.6), xlabel=f"accuracy (%) on {title(dataset)}")
     right.set(xlabel="gain over the baseline, by seed (points)")
     right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), fontsize=8, borderpad=0)
+    if base.empty and not left.lines:
+        left.set(xticks=[])
     for axis in (left, right):
         axis.grid(axis="y", alpha=0.35, lw=0.6)
         axis.tick_params(axis="y", length=0)
     return fig
 
-# %% ../nbs/08_report.ipynb #4648dbab
+# %% ../nbs/08_report.ipynb #7a936b78
+def bounds(values) -> tuple[float, float]:
+    "Where the 95 % interval of a mean begins and ends."
+    mean, half = mean_interval(values)
+    return mean - half, mean + half
+
+def say_none(axis):
+    "Say on a panel that there is nothing to draw."
+    axis.text(0.5, 0.5, "no runs yet", ha="center", va="center", color="0.5", transform=axis.transAxes)
+    axis.set(xticks=[], yticks=[])
+
+# %% ../nbs/08_report.ipynb #1510a4f8
 def plot_curves(
     runs: list[Run],
     dataset: str,
@@ -502,15 +524,15 @@ def plot_curves(
             told = pd.concat([run.history.assign(method=METHODS[run.metrics["cell"]].title) for run in mine], ignore_index=True)
             colors = {METHODS[aug].title: color for aug, color in COLORS.items() if METHODS[aug].title in set(told.method)}
             sns.lineplot(told, x="epoch", y=what, hue="method", hue_order=list(colors), palette=colors, ax=axis, lw=1.4, legend=axis is axes[1],
-                         errorbar=lambda values: np.add(*np.multiply(mean_interval(values), [[1, 1], [-1, 1]]).T))
+                         errorbar=bounds)
         else:
-            axis.text(0.5, 0.5, "no runs yet", ha="center", color="0.5", transform=axis.transAxes)
+            say_none(axis)
         axis.set(xlabel="epoch", ylabel=label)
     if mine:
         axes[1].legend(frameon=False, title=None)
     return fig
 
-# %% ../nbs/08_report.ipynb #1510a4f8
+# %% ../nbs/08_report.ipynb #987f04ba
 def plot_confusions(
     runs: list[Run],
     dataset: str,
@@ -523,34 +545,34 @@ def plot_confusions(
         if mine:
             plot_confusion(sum(mine[1:], mine[0]), axis, f"{method.title}, n = {len(mine)}")
         else:
-            axis.set(title=method.title, xticks=[], yticks=[])
-            axis.text(0.5, 0.5, "no runs yet", ha="center", color="0.5", transform=axis.transAxes)
+            axis.set(title=method.title, box_aspect=1, frame_on=False)
+            say_none(axis)
     axes.flat[-1].axis("off")
-    fig.set_layout_engine("constrained")
+    fig.set_layout_engine("constrained", h_pad=0.12)
     return fig
 
-# %% ../nbs/08_report.ipynb #66dd61b3
+# %% ../nbs/08_report.ipynb #423abaa2
 def figure_1() -> Figure:
     "The four methods on drawn faces, RGB and 100 pixels wide like those of RAF-DB."
-    faces = draw(sample_faces(4, seed=4), size=100, channels=3).float() / 255
-    titles, images = zip(*examples(faces[:2], seed=8), *examples(faces[2:], seed=11))
-    return grid(images, titles, columns=6, size=1.25)
-
-# %% ../nbs/08_report.ipynb #423abaa2
-def figure_2() -> Figure:
-    "The four methods on coloured cells: where each pixel of the new sample comes from."
-    shades = torch.linspace(0.35, 1, 25).view(1, 5, 5)
-    pair = torch.stack([shades * torch.tensor(color).view(3, 1, 1) for color in ([0.34, 0.71, 0.91], [0.95, 0.62, 0.1])])
-    titles, images = zip(*examples(pair.repeat_interleave(10, 2).repeat_interleave(10, 3), seed=8))
+    faces = draw(sample_faces(4, seed=6), size=100, channels=3).float() / 255
+    titles, images = zip(*examples(faces[:2], seed=38), *examples(faces[2:], seed=11))
     return grid(images, titles, columns=6, size=1.25)
 
 # %% ../nbs/08_report.ipynb #b631a5d9
+def figure_2() -> Figure:
+    "The four methods on coloured cells: where each pixel of the new sample comes from."
+    shades = torch.linspace(0.4, 1, 25)[torch.arange(25) * 7 % 25].view(1, 5, 5)
+    pair = torch.stack([shades * torch.tensor(color).view(3, 1, 1) for color in ([0.34, 0.71, 0.91], [0.95, 0.62, 0.1])])
+    titles, images = zip(*examples(pair.repeat_interleave(10, 2).repeat_interleave(10, 3), seed=38))
+    return grid(images, titles, columns=6, size=1.25)
+
+# %% ../nbs/08_report.ipynb #bec1e824
 def figure_3() -> Figure:
     "The improved VGG19, drawn from the network itself."
     with torch.device("meta"):
         return diagram(ImprovedVGG19(8))
 
-# %% ../nbs/08_report.ipynb #302f100e
+# %% ../nbs/08_report.ipynb #2ca1a141
 def provenance_item(
     runs: list[Run],
 ) -> Item:
@@ -570,7 +592,7 @@ def provenance_item(
 
 WHAT = {"data": "data fingerprint", "commit": "code, commit", "dirty": "changes that were not committed"}
 
-# %% ../nbs/08_report.ipynb #2ca1a141
+# %% ../nbs/08_report.ipynb #277d9cde
 def runs_item(runs: list[Run]) -> Item:
     "Every run, as an item."
     found = frame(runs)
@@ -582,7 +604,7 @@ def skipped_item(skipped: list) -> Item:
     return Item("skipped", "Left out", "Folders that look like runs and count for nothing here, with the reason." if skipped else "No folder was left out.",
                 pd.DataFrame(skipped, columns=["folder", "reason"]))
 
-# %% ../nbs/08_report.ipynb #277d9cde
+# %% ../nbs/08_report.ipynb #f986ad2d
 @dataclass(frozen=True)
 class Settings:
     "The parameters of `nbs/report.ipynb`. Raises `ReportError` for one that cannot be used."
@@ -605,7 +627,7 @@ class Settings:
         if self.out is not None:
             check_writable(self.out)
 
-# %% ../nbs/08_report.ipynb #afba0e4c
+# %% ../nbs/08_report.ipynb #eeda0ec6
 def check_writable(out):
     "Make a folder, and raise `ReportError` unless files can be written into it."
     try:
@@ -615,7 +637,7 @@ def check_writable(out):
     except (OSError, TypeError) as error:
         raise ReportError(f"out = {out!r}: it cannot be written ({getattr(error, 'strerror', error)}); choose another folder") from None
 
-# %% ../nbs/08_report.ipynb #f986ad2d
+# %% ../nbs/08_report.ipynb #b26b9931
 def from_parameters(
     names: dict,  # a notebook's `globals()`
 ) -> Settings:
@@ -627,7 +649,7 @@ def from_parameters(
             raise ReportError(f"{name} is not a parameter{nearest(name, known) or '.'} The parameters are: {', '.join(known)}")
     return Settings(**given)
 
-# %% ../nbs/08_report.ipynb #b26b9931
+# %% ../nbs/08_report.ipynb #e4fa9f9d
 def records(
     settings: Settings,
 ) -> tuple[list[Run], list]:  # runs; {"folder", "reason"} of each folder left out
@@ -639,7 +661,26 @@ def records(
     runs, left = load_runs(Path(settings.out) / "runs", settings.profile)
     return runs, skipped + [entry for entry in left if entry not in skipped]
 
-# %% ../nbs/08_report.ipynb #e4fa9f9d
+# %% ../nbs/08_report.ipynb #45989e89
+def evidence(
+    runs: list[Run],
+    dataset: str,
+    protocol: str = "last",
+) -> dict:  # kind → item
+    "What a report shows of one data set beside the tables."
+    data, place = title(dataset), title(plays(dataset))
+    diamonds = f"Diamonds: the paper, on {place}." if dataset in DATASETS else f"Diamonds: the paper's gains, on {place}, not on {data}."
+    watched = ", ".join(sorted({run.metrics["monitor"] for run in runs if run.metrics["dataset"] == dataset})) or "watched"
+    return {
+        "accuracy": picture("accuracy", "Accuracy", f"Each dot is a run on {data}, each bar a mean, each line its 95 % interval (Student t); protocol {protocol}: "
+                            f"{PROTOCOLS[protocol]}. {diamonds}", plot_accuracy(runs, dataset, protocol)),
+        "pairs": pairs_item(runs, dataset, protocol), "protocols": protocol_item(runs, dataset),
+        "curves": picture("curves", "Curves", f"Training loss, and accuracy on the {watched} split, on {data}: mean over seeds; bands: 95 % interval (Student t).",
+                          plot_curves(runs, dataset)),
+        "confusion": picture("confusion", "Confusion", f"Which expression was taken for which, on {data}, after the last epoch: per cent of each label's images, "
+                             "all seeds together.", plot_confusions(runs, dataset))}
+
+# %% ../nbs/08_report.ipynb #3559ae97
 def contents(
     runs: list[Run],
     skipped: list,  # {"folder", "reason"}
@@ -648,40 +689,37 @@ def contents(
 ) -> dict:  # section → items
     "Everything that a report shows, in its order."
     style()
-    data, place = title(dataset), title(plays(dataset))
-    diamonds = f"Diamonds: the paper, on {place}." if dataset in DATASETS else f"Diamonds: the paper's gains, on {place}, not on {data}."
-    about = f"Each dot is a run on {data}, each bar a mean, each line its 95 % interval (Student t); protocol {protocol}: {PROTOCOLS[protocol]}. {diamonds}"
-    watched = ", ".join(sorted({run.metrics["monitor"] for run in runs if run.metrics["dataset"] == dataset})) or "watched"
-    figure = [picture("figure-1", "Figure 1", "The methods on drawn faces; the paper shows faces of RAF-DB. λ is the share of x_A, and the hole the share of the image.", figure_1()),
-              picture("figure-2", "Figure 2", "The same on coloured cells. Blended everywhere: interpolation. The other's colours: pasted. Black: removed.", figure_2()),
-              picture("figure-3", "Figure 3", "The improved VGG19 with the shape of what leaves each block.", figure_3())]
-    tables = [Item("table-1", "Table 1", "Main differences between MixCut, Cutout, Mixup, and CutMix; what the transforms do agrees with it (04_augment).",
-                   traits().rename_axis("trait").reset_index()), *(table_item(runs, k, dataset, protocol) for k in TABLES)]
-    return {"Results": [picture("accuracy", "Accuracy", about, plot_accuracy(runs, dataset, protocol)), claims_item(runs, dataset, protocol)],
-            "The paper’s tables": tables,
-            "Comparisons": [pairs_item(runs, dataset, protocol), protocol_item(runs, dataset)],
-            "Training": [picture("curves", "Curves", f"Training loss, and accuracy on the {watched} split, on {data}: mean over seeds; bands: 95 % interval (Student t).", plot_curves(runs, dataset)),
-                         picture("confusion", "Confusion", f"Which expression was taken for which, on {data}, after the last epoch: per cent of each label's images, all seeds together.",
-                                 plot_confusions(runs, dataset))],
-            "The paper’s figures": figure,
+    found = {d: evidence(runs, d, protocol) for d in covers(dataset)}
+    if len(found) > 1:
+        found = {d: {k: replace(item, name=f"{item.name}-{d}", title=f"{item.title}, {title(d)}") for k, item in items.items()} for d, items in found.items()}
+    each = lambda *kinds: [items[kind] for items in found.values() for kind in kinds]
+    return {"Results": [*each("accuracy"), claims_item(runs, dataset, protocol)],
+            "The paper's tables": [Item("table-1", "Table 1", "Main differences between MixCut, Cutout, Mixup, and CutMix; what the transforms do agrees with it (04_augment).",
+                                        traits().rename_axis("trait").reset_index()), *(table_item(runs, k, dataset, protocol) for k in TABLES)],
+            "Comparisons": each("pairs", "protocols"), "Training": each("curves", "confusion"),
+            "The paper's figures": [
+                picture("figure-1", "Figure 1", "The methods on drawn faces; the paper shows faces of RAF-DB. λ is the share of x_A, and the hole the share of the image.", figure_1()),
+                picture("figure-2", "Figure 2", "The same on coloured cells. Blended everywhere: interpolation. The other's colours: pasted. Black: removed.", figure_2()),
+                picture("figure-3", "Figure 3", "The improved VGG19 with the shape of what leaves each block.", figure_3())],
             "Provenance": [provenance_item(runs), runs_item(runs), skipped_item(skipped)]}
 
-# %% ../nbs/08_report.ipynb #37c4e056
+# %% ../nbs/08_report.ipynb #18fbc3cd
 def lead(
     runs: list[Run],
     dataset: str,
     protocol: str,
 ) -> str:
     "What a report is made of, in a few sentences."
-    mine = [run for run in runs if run.metrics["dataset"] == dataset]
-    there = {run.metrics["cell"] for run in mine} & set(cells(dataset))
-    spent = duration(sum(run.metrics["cost"]["seconds"] for run in mine))
-    text = f"{len(mine)} runs of {len(there)} of the paper's {len(cells(dataset))} cells on {title(dataset)}, {spent} in all. Headline protocol: {protocol}, {PROTOCOLS[protocol]}. "
+    mine, data = [run for run in runs if run.metrics["dataset"] in covers(dataset)], " and ".join(map(title, covers(dataset)))
+    wanted = {(d, cell) for d in covers(dataset) for cell in cells(d)}
+    there = wanted & {(run.metrics["dataset"], run.metrics["cell"]) for run in mine}
+    text = f"{len(mine)} runs of {len(there)} of the paper's {len(wanted)} cells on {data}, {duration(sum(r.metrics['cost']['seconds'] for r in mine))} in all. " if mine else f"No runs on {data} yet. "
+    text += f"Headline protocol: {protocol}, {PROTOCOLS[protocol]}. "
     if dataset not in DATASETS:
-        text += f"The paper's numbers are for {title(plays(dataset))}. Ours are for {title(dataset)} and do not reproduce them; what can be compared is who gains over whom, and by how much. "
+        text += f"The paper's numbers are for {title(plays(dataset))}. Ours are for {data} and do not reproduce them; what can be compared is who gains over whom, and by how much. "
     return text + "What is missing is shown as —; the command of its row makes its first run, and -p seed 1, 2, … the others."
 
-# %% ../nbs/08_report.ipynb #3559ae97
+# %% ../nbs/08_report.ipynb #c6b4be77
 CSS = """
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5d6066;--rule:#d9dbe0;--page:#fff;--head:#f5f6f8;--accent:#a84300}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e8;--soft:#a2a6ad;--rule:#383b42;--page:#17181b;--head:#202227;--accent:#ff9d5c}}
@@ -700,13 +738,13 @@ figcaption b{color:var(--ink)}
 .card img{display:block;margin:0 auto;max-width:100%;height:auto}
 .wide{overflow-x:auto}table{border-collapse:collapse;font:13.5px/1.45 system-ui,sans-serif;font-variant-numeric:tabular-nums;min-width:60%;border-top:2px solid;border-bottom:2px solid}
 th,td{padding:.38rem .6rem;text-align:left;vertical-align:top}th{font-weight:600;border-bottom:1px solid;vertical-align:bottom}
-tbody tr+tr td{border-top:1px solid var(--rule)}.num{text-align:right}td.num{white-space:nowrap}td:first-child{white-space:nowrap}
-td.text{min-width:11rem;overflow-wrap:anywhere}td.command{min-width:20rem}code{font:12px/1.4 ui-monospace,Menlo,Consolas,monospace}
+tbody tr+tr td{border-top:1px solid var(--rule)}.num{text-align:right}td{white-space:nowrap}
+td.text{white-space:normal;min-width:11rem;overflow-wrap:anywhere}details{font:14px/1.5 system-ui,sans-serif;margin:.6rem 0;color:var(--soft)}summary{cursor:pointer}dl{margin:.4rem 0}dd{margin:0 0 .5rem}code{color:var(--ink);overflow-wrap:anywhere;font:12.5px/1.4 ui-monospace,Menlo,Consolas,monospace}
 @media(max-width:40rem){main{padding:1.5rem .9rem 3rem}h1{font-size:1.5rem}.card{padding:.4rem}.card img{min-width:34rem}}
 @media print{main{max-width:none}figure{break-inside:avoid}}
 """
 
-# %% ../nbs/08_report.ipynb #18fbc3cd
+# %% ../nbs/08_report.ipynb #4f4ca9cd
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ css | safe }}</style></head><body><main>
@@ -717,24 +755,25 @@ PAGE = """<!doctype html>
 {% for section, items in sections.items() %}<section><h2>{{ section }}</h2>
 {% for item in items %}<figure id="{{ item.name }}"><figcaption><b>{{ item.title }}.</b> {{ item.caption }}</figcaption>
 {% if item.frame is none %}<div class="card"><img alt="{{ item.title }}: {{ item.caption }}" src="data:image/svg+xml;base64,{{ item.svg | base64 }}"></div>
-{% elif item.frame | length %}<div class="wide" tabindex="0"><table><thead><tr>{% for name in item.frame.columns %}<th scope="col" class="{{ item.frame[name] | kind }}">{{ name }}</th>{% endfor %}</tr></thead><tbody>
-{% for row in item.frame.to_dict("records") %}<tr>{% for name, value in row.items() %}<td class="{{ item.frame[name] | kind }}">{% if name == "command" %}<code>{{ value }}</code>{% else %}{{ value }}{% endif %}</td>{% endfor %}</tr>
+{% elif item.frame | length %}<div class="wide" tabindex="0"><table><thead><tr>{% for name in item.frame.columns if name != "command" %}<th scope="col" class="{{ item.frame[name] | kind }}">{{ name }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in item.frame.to_dict("records") %}<tr>{% for name, value in row.items() if name != "command" %}<td class="{{ item.frame[name] | kind }}">{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-{% endif %}</figure>
+{% if "command" in item.frame %}<details><summary>The command of each row</summary><dl>
+{% for row in item.frame.to_dict("records") %}<dt>{{ row.method }}</dt><dd><code>{{ row.command }}</code></dd>
+{% endfor %}</dl></details>
+{% endif %}{% endif %}</figure>
 {% endfor %}</section>
 {% endfor %}</main></body></html>
 """
 
-# %% ../nbs/08_report.ipynb #2fb2b391
+# %% ../nbs/08_report.ipynb #8ff93198
 def kind(column: pd.Series) -> str:
     "How a table's column is set: numbers to the right, long text with room."
-    if column.name == "command":
-        return "command"
-    if all(re.fullmatch(r"—|[+−]?[\d.,]+( ± [\d.,]+)?( \(.*\))?", str(value)) for value in column):
+    if any(re.search(r"\d", str(value)) for value in column) and all(re.fullmatch(r"—|[+−]?[\d.,]+( ± [\d.,]+)?( \(.*\))?", str(value)) for value in column):
         return "num"
-    return "text" if column.astype(str).str.len().max() > 24 else ""
+    return "text" if column.astype(str).str.len().max() > 36 else ""
 
-# %% ../nbs/08_report.ipynb #c6b4be77
+# %% ../nbs/08_report.ipynb #dd06667a
 def page(
     sections: dict,  # section → items
     path,  # of the file
@@ -747,7 +786,7 @@ def page(
     text = environment.from_string(PAGE).render(sections=sections, title=title, lead=lead, css=CSS)
     write_atomically(Path(path), text.encode())
 
-# %% ../nbs/08_report.ipynb #4f4ca9cd
+# %% ../nbs/08_report.ipynb #5a797ff5
 def write(
     sections: dict,  # from `contents`
     settings: Settings,
@@ -759,6 +798,6 @@ def write(
     for items in sections.values():
         for item in items:
             save(item, settings.out)
-    page(sections, Path(settings.out) / "report.html", f"MixCut on {title(settings.dataset)}", lead(runs, settings.dataset, settings.protocol))
+    page(sections, Path(settings.out) / "report.html", f"MixCut on {' and '.join(map(title, covers(settings.dataset)))}", lead(runs, settings.dataset, settings.protocol))
     return sorted(path.relative_to(settings.out).as_posix() for path in Path(settings.out).rglob("*.*") if path.suffix in (".csv", ".md", ".tex", ".svg", ".png", ".html")
                   and "runs/" not in path.relative_to(settings.out).as_posix())
