@@ -13,6 +13,7 @@ __all__ = ['EXPRESSIONS', 'VOTES', 'ACTION_UNITS', 'EMFACS', 'IDENTITY', 'POSE',
 
 # %% ../nbs/02_faces.ipynb #2f891049
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
@@ -664,14 +665,20 @@ def draw(
     size: int = 48,  # side, pixels, at least 16
     channels: int = 1,  # 1 for grey, 3 for RGB
 ) -> torch.Tensor:  # uint8 `[N, C, size, size]`
-    "Draws faces, a few hundred at a time to bound the memory. Raises ValueError for a size or a number of channels that it cannot draw."
+    "Draws faces, a few dozen at a time to bound the memory. Raises ValueError for a size or a number of channels that it cannot draw."
     if size < 16:
         raise ValueError(f"size must be at least 16 pixels, got {size}: a smaller face has no features left")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
-    chunk = max(1, 2**20 // (size * size * (3 + channels)))
-    parts = (portray(faces[i : i + chunk], size, channels) for i in range(0, len(faces), chunk))
-    return torch.cat([(255 * part).round().byte() for part in parts])
+    chunk = max(1, 2**18 // (size * size * (3 + channels)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # chunks are small: threads on one of them would wait for each other, but each can have one of its own
+    try:
+        with ThreadPoolExecutor(min(threads, 8)) as pool:
+            parts = pool.map(lambda i: portray(faces[i : i + chunk], size, channels), range(0, len(faces), chunk))
+            return torch.cat([(255 * part).round().byte() for part in parts])
+    finally:
+        torch.set_num_threads(threads)
 
 # %% ../nbs/02_faces.ipynb #f3ca8006
 TYPICAL, SPREAD = 0.8, 0.5  # intensity of the patterns that annotators have in mind, tolerance of their comparison
