@@ -998,9 +998,9 @@ def find_drawn(
     root=None,  # not used
     *,
     seed: int = 0,  # the data's seed
-    train: int = 4000,  # faces to draw
-    valid: int = 500,  # faces to draw, 0 for no valid split
-    test: int = 1000,  # faces to draw, 0 for no test split
+    train: int = 3000,  # faces to draw
+    valid: int = 300,  # faces to draw, 0 for no valid split
+    test: int = 600,  # faces to draw, 0 for no test split
 ) -> Source:
     "Drawn faces in the shape of FER2013Plus."
     return drawn_source("drawn", DATASETS["fer2013plus"], seed, train=train, valid=valid, test=test)

@@ -66,13 +66,13 @@ class Parameters:
     per_sample: bool = False  # draw λ, hole and coin for each image and not for each batch
     seed: int = 0  # of the weights, the order, the crops, the dropout and the augmentation
     epochs: int = 12  # the paper: 250
-    width: float = 0.25  # share of the network's channels; the paper: 1
-    batch_size: int = TRAINING["batch_size"]  # images, 2 or more
-    lr: float = TRAINING["lr"]  # at the start
+    width: float = 0.125  # share of the network's channels; the paper: 1
+    batch_size: int = 32  # images, 2 or more; the paper: 128
+    lr: float = 0.02  # at the start; the paper: 0.01
     momentum: float = TRAINING["momentum"]
     weight_decay: float = TRAINING["weight_decay"]
     schedule: str = "scaled"  # the paper's decay at the same fractions of the run; or "paper", at its epochs
-    dropout: float = 0.5  # before the linear layer
+    dropout: float = 0.2  # before the linear layer; the recipe: 0.5
     grad_clamp: float | None = None  # clamp each gradient to ± this (the recipe: 0.1)
     crop: int | None = None  # pixels; None is 44 of 48, 92 of 100, and that ratio of others
     best_test: bool = False  # measure every epoch on the test split, for that protocol: ten crops an epoch

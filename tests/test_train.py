@@ -109,7 +109,7 @@ def test_a_step_is_plain_sgd(tmp_path):
     state = start(chosen, 3, 32)
     loss = train_epoch(state, data.train, chosen, 1)
     model = make_model(chosen, 3, 32).train()
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), chosen.lr, momentum=0.9, weight_decay=5e-4)
     torch.manual_seed(concern_seed(0, "dropout", 1))
     total = 0
     for images, labels in train_batches(data.train, chosen, 1):
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit(chosen, data, stop)
-    with pytest.raises(RunError, match="dropout = 0.5 there and 0.1 here"):
+    with pytest.raises(RunError, match="dropout = 0.2 there and 0.1 here"):
         fit(replace(chosen, dropout=0.1), data, quiet)
     with pytest.raises(RunError, match="data = "):
         fit(chosen, dataset(train=23), quiet)
