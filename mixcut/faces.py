@@ -140,7 +140,7 @@ def draw_traits(
     return traits
 
 # %% ../nbs/02_faces.ipynb #e17e4302
-WEAKEST, STRAY = 0.6, 0.2  # the weakest expression's strength, the strongest stray's intensity
+WEAKEST, STRAY = 0.5, 0.3  # the weakest expression's strength, the strongest stray's intensity
 
 
 def draw_actions(
