@@ -118,7 +118,7 @@ def diagram(
     axis.axis("off")
     return fig
 
-# %% ../nbs/05_model.ipynb #47200856
+# %% ../nbs/05_model.ipynb #74af87d8
 def flops(
     classes: int,  # as for `ImprovedVGG19`
     size: int,  # side of the crops, pixels

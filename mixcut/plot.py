@@ -27,10 +27,12 @@ def method_color(
     return COLORS.get(cell.split("-")[0], "#000000")
 
 # %% ../nbs/01_plot.ipynb #c9e82cd0
-def style():
+def style(
+    dpi: int = 100,  # of figures shown in a notebook; fewer keep a notebook of many pictures small
+):
     "Set the project's figure style: quiet axes, and SVG files that do not change unless the figure does."
     sns.set_theme(context="paper", style="ticks", palette=list(COLORS.values()))
-    plt.rcParams.update({"figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "axes.spines.top": False,
+    plt.rcParams.update({"figure.dpi": dpi, "savefig.dpi": 150, "savefig.bbox": "tight", "axes.spines.top": False,
                          "axes.spines.right": False, "svg.hashsalt": "mixcut", "figure.constrained_layout.use": True,
                          "image.cmap": "gray", "font.family": "DejaVu Sans"})
 
