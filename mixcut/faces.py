@@ -111,7 +111,7 @@ def rare(
     return ((u - (1 - share)) / share).clamp(min=0)
 
 # %% ../nbs/02_faces.ipynb #6b96ee63
-VARIETY = {"identity": 0.5, "pose": 0.2, "light": 0.2, "camera": 0.2}  # the share of the traits' ranges that faces are drawn from
+VARIETY = {"identity": 0.4, "pose": 0.15, "light": 0.15, "camera": 0.15}  # the share of the traits' ranges that faces are drawn from
 RARE = {"lipstick": 0.5, "bald": 0.2, "beard": 0.3, "moustache": 0.25, "glasses": 0.15, "fringe": 0.4, "shadow": 0.2}  # share that has it
 
 
@@ -140,7 +140,7 @@ def draw_traits(
     return traits
 
 # %% ../nbs/02_faces.ipynb #e17e4302
-WEAKEST, STRAY = 0.5, 0.3  # the weakest expression's strength, the strongest stray's intensity
+WEAKEST, STRAY = 0.7, 0.15  # the weakest expression's strength, the strongest stray's intensity
 
 
 def draw_actions(
@@ -692,7 +692,7 @@ def draw(
         torch.set_num_threads(threads)
 
 # %% ../nbs/02_faces.ipynb #5970b0de
-TYPICAL, SPREAD = 0.8, 0.5  # intensity of the patterns that annotators have in mind, tolerance of their comparison
+TYPICAL, SPREAD = 0.8, 0.65  # intensity of the patterns that annotators have in mind, tolerance of their comparison
 MISTAKEN = {("fear", "surprise"): 0.10, ("surprise", "fear"): 0.04, ("disgust", "anger"): 0.12, ("anger", "disgust"): 0.05,
             ("contempt", "neutral"): 0.08, ("contempt", "happiness"): 0.04, ("neutral", "sadness"): 0.04, ("sadness", "neutral"): 0.08,
             ("sadness", "fear"): 0.03, ("neutral", "contempt"): 0.03, ("happiness", "neutral"): 0.02, ("anger", "neutral"): 0.03}
