@@ -31,6 +31,7 @@ from math import isfinite
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+# %% ../nbs/07_train.ipynb #a1b2c3d4
 import numpy as np
 import pandas as pd
 import torch
