@@ -23,7 +23,8 @@ def papermill(folder, **parameters):
     words = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", "--no-progress-bar"]
     for name, value in {**TINY, **parameters}.items():
         words += ["-p", name, str(value)]
-    words += ["-y", json.dumps(OPTIONS)]
+    if "dataset" not in parameters:
+        words += ["-y", json.dumps(OPTIONS)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
