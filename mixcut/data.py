@@ -12,8 +12,8 @@ __all__ = ['USAGE', 'RULE', 'FOLDERS', 'RECIPES', 'NAMES', 'RAF_LIST', 'PARTS', 
            'unrecognised', 'find_fer2013plus', 'load_fer2013plus', 'deliver', 'refuse_compound', 'read_raf_list',
            'raf_splits', 'read_raf_tree', 'check_raf_csv', 'mirror_rows', 'read_raf_mirror', 'find_rafdb', 'load_rafdb',
            'write_rafdb', 'class_files', 'split_flat', 'all_grey', 'read_folder', 'find_folder', 'load_folder',
-           'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'stamp', 'cache_folder', 'replacing',
-           'save_cache', 'read_cache', 'through_cache', 'load']
+           'split_seed', 'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'stamp', 'cache_folder',
+           'replacing', 'save_cache', 'read_cache', 'through_cache', 'load']
 
 # %% ../nbs/03_data.ipynb #bd59885a
 import csv
@@ -955,6 +955,11 @@ def load_folder(
     return deliver(find_folder(root, **options), cache=False, progress=progress)
 
 # %% ../nbs/03_data.ipynb #a3b46f3c
+def split_seed(seed: int, split: str) -> int:
+    "A seed for the faces of one split: no two splits, and no two data seeds, share a face."
+    return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
+
+# %% ../nbs/03_data.ipynb #4d8ea51d
 def read_drawn(
     sizes: dict,  # split's name → faces to draw
     seed: int,  # the data's seed
@@ -969,7 +974,7 @@ def read_drawn(
     for key, count in sizes.items():
         if progress is not None:
             progress(done, total, "drawing faces")
-        images, votes = drawn_faces(count, 3 * seed + ("train", "valid", "test").index(key), size=size, channels=channels)
+        images, votes = drawn_faces(count, split_seed(seed, key), size=size, channels=channels)
         labels = place[majority(votes)[0]]
         splits[key] = Split(images[labels >= 0], labels[labels >= 0], classes)
         notes.append(f"{key}: {int((labels < 0).sum()):,} of {count:,} faces thrown away")
@@ -978,7 +983,7 @@ def read_drawn(
     rule = RULE if classes == EXPRESSIONS else RULE + ", contempt"
     return splits, Found(f"drawn faces, seed {seed}", rule, ["mixcut.faces"], notes)
 
-# %% ../nbs/03_data.ipynb #4d8ea51d
+# %% ../nbs/03_data.ipynb #819fc3ee
 def drawn_source(
     name: str,  # "drawn" or "drawn-rgb"
     facts,  # the data set that it is shaped like, from `mixcut.paper.DATASETS`
@@ -993,7 +998,7 @@ def drawn_source(
     return Source(name, code.parent, [code], partial(read_drawn, sizes, seed, facts.classes, facts.size, facts.channels),
                   {"seed": seed, **sizes})
 
-# %% ../nbs/03_data.ipynb #819fc3ee
+# %% ../nbs/03_data.ipynb #cb35478a
 def find_drawn(
     root=None,  # not used
     *,
@@ -1005,7 +1010,7 @@ def find_drawn(
     "Drawn faces in the shape of FER2013Plus."
     return drawn_source("drawn", DATASETS["fer2013plus"], seed, train=train, valid=valid, test=test)
 
-# %% ../nbs/03_data.ipynb #cb35478a
+# %% ../nbs/03_data.ipynb #43614d51
 def find_drawn_rgb(
     root=None,  # not used
     *,
@@ -1016,10 +1021,10 @@ def find_drawn_rgb(
     "Drawn faces in the shape of RAF-DB."
     return drawn_source("drawn-rgb", DATASETS["rafdb"], seed, train=train, test=test)
 
-# %% ../nbs/03_data.ipynb #67fc8a26
+# %% ../nbs/03_data.ipynb #20809ca2
 CACHE_FORMAT = 1  # raise it when a loader comes to give other arrays for the same files
 
-# %% ../nbs/03_data.ipynb #20809ca2
+# %% ../nbs/03_data.ipynb #66395081
 def stamp(
     source: Source,  # what was found
 ) -> dict:  # path inside the root → [size in bytes, time of change in ns]
@@ -1034,7 +1039,7 @@ def stamp(
                 found[f"{inside}/{name}"] = [info.st_size, info.st_mtime_ns]
     return found
 
-# %% ../nbs/03_data.ipynb #66395081
+# %% ../nbs/03_data.ipynb #030abccb
 def cache_folder(
     source: Source,  # what was found
     cache=None,  # a folder for all caches; None for `$XDG_CACHE_HOME/mixcut` or `~/.cache/mixcut`
@@ -1044,7 +1049,7 @@ def cache_folder(
     key = json.dumps([source.name, str(source.root.resolve()), source.options], sort_keys=True)
     return base / f"{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
-# %% ../nbs/03_data.ipynb #030abccb
+# %% ../nbs/03_data.ipynb #30121c5d
 @contextmanager
 def replacing(
     path: Path,  # the file to write
@@ -1058,7 +1063,7 @@ def replacing(
     finally:
         Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #30121c5d
+# %% ../nbs/03_data.ipynb #44749b84
 def save_cache(
     folder: Path,  # from `cache_folder`
     splits: dict,  # split's name → `Split`
@@ -1081,7 +1086,7 @@ def save_cache(
         if old or (path.suffix == ".npy" and path.name not in names):
             path.unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #516a57c5
+# %% ../nbs/03_data.ipynb #b92a23c8
 def read_cache(
     folder: Path,  # from `cache_folder`
     files: dict,  # from `stamp`
@@ -1105,7 +1110,7 @@ def read_cache(
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None, "rebuilt: it was torn"
 
-# %% ../nbs/03_data.ipynb #b92a23c8
+# %% ../nbs/03_data.ipynb #80c30dc0
 def through_cache(
     source: Source,  # what was found
     cache=None,  # a folder for all caches, or None for the usual one
@@ -1126,10 +1131,10 @@ def through_cache(
         warnings.warn(f"the cache {folder} cannot be written ({error.strerror or error}): going on without it", DataWarning, stacklevel=4)
     return splits, found
 
-# %% ../nbs/03_data.ipynb #6a215f9b
+# %% ../nbs/03_data.ipynb #5cdd64c2
 FINDERS = {"drawn": find_drawn, "drawn-rgb": find_drawn_rgb, "fer2013plus": find_fer2013plus, "rafdb": find_rafdb, "folder": find_folder}
 
-# %% ../nbs/03_data.ipynb #5cdd64c2
+# %% ../nbs/03_data.ipynb #1192e23b
 def load(
     name: str,  # one of `NAMES`
     root=None,  # the folder that holds the data; drawn faces need none

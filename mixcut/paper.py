@@ -206,9 +206,10 @@ LEDGER = (
     Ruling("gradient clipping", "none; the recipe's clamp of each gradient to ±0.1 is an option", "ours", "grad_clamp"),
     Ruling("dropout", "0.5: the paper gives no rate", "recipe", "dropout"),
     Ruling("initial weights", "the framework's own initialisation", "recipe"),
-    Ruling("the schedule", "lr at epoch e, counted from 1, is 0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1)", "recipe", "decay_start"),
+    Ruling("the schedule", "lr at epoch e, counted from 1, is 0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1)", "recipe", "schedule"),
     Ruling("ties in the votes", "the first of the ten columns wins a tie; then unknown and NF are dropped", "ours"),
     Ruling("pixels and votes", "joined by row; the number in an image's name is not its row", "reference"),
+    Ruling("rows without an image", "in the folder layout three training rows and one test row name another row's image; they are left out", "ours"),
     Ruling("the epoch reported", "last, last10, valid and best_test side by side; the headline is last", "ours", "best_test"),
     Ruling("ten-crop average", "of probabilities; of logits beside it", "paper"),
 )

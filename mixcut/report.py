@@ -9,7 +9,7 @@ __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record
            'laid_out', 'Item', 'picture', 'as_tex', 'save', 'explain', 'table_item', 'protocol_item', 'claims_item',
            'pairs_item', 'dots', 'plot_accuracy', 'bounds', 'say_none', 'plot_curves', 'plot_confusions', 'figure_1',
            'figure_2', 'figure_3', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
-           'from_parameters', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
+           'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/08_report.ipynb #4334eca2
 import os
@@ -37,7 +37,7 @@ from .faces import draw, sample_faces
 from .model import ImprovedVGG19, diagram
 from .paper import CLAIMS, DATASETS, METHODS, TABLES, TRAINING, Cell, cell_name, find_cell, traits
 from .plot import COLORS, grid, method_color, style, table
-from .train import Config, command, duration, nearest
+from .train import Config, command, duration, from_parameters, nearest
 
 # %% ../nbs/08_report.ipynb #6c40e4c0
 class ReportError(ValueError):
@@ -638,16 +638,11 @@ def check_writable(out):
         raise ReportError(f"out = {out!r}: it cannot be written ({getattr(error, 'strerror', error)}); choose another folder") from None
 
 # %% ../nbs/08_report.ipynb #b26b9931
-def from_parameters(
+def settings_from(
     names: dict,  # a notebook's `globals()`
 ) -> Settings:
     "The settings that a notebook's parameters make. Raises `ReportError` for a name that is no parameter."
-    kinds, known = (type(None), bool, int, float, str, list, tuple, dict), [f.name for f in fields(Settings)]
-    given = {name: value for name, value in names.items() if isinstance(value, kinds) and not name.startswith("_") and name not in ("In", "Out")}
-    for name in given:
-        if name not in known:
-            raise ReportError(f"{name} is not a parameter{nearest(name, known) or '.'} The parameters are: {', '.join(known)}")
-    return Settings(**given)
+    return from_parameters(names, Settings, ReportError)
 
 # %% ../nbs/08_report.ipynb #e4fa9f9d
 def records(

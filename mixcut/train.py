@@ -31,7 +31,7 @@ from math import isfinite
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-# %% ../nbs/07_train.ipynb #a1b2c3d4
+# %% ../nbs/07_train.ipynb #4f1223f3
 import numpy as np
 import pandas as pd
 import torch
@@ -47,11 +47,11 @@ from .evaluate import Run, RunError, accuracy, average, crop_logits, load_run, p
 from .model import ImprovedVGG19, flops
 from .paper import METHODS, TRAINING, cell_name
 
-# %% ../nbs/07_train.ipynb #cba91950
+# %% ../nbs/07_train.ipynb #3a70e118
 class ConfigError(ValueError):
     "A parameter that cannot be used. The message says which, why, and what to do."
 
-# %% ../nbs/07_train.ipynb #3a70e118
+# %% ../nbs/07_train.ipynb #9b21401e
 @dataclass(frozen=True)
 class Parameters:
     "The parameters of a run, as they are given."
@@ -66,10 +66,10 @@ class Parameters:
     alpha: float = 1.0  # free ratios are drawn from Beta(alpha, alpha)
     per_sample: bool = False  # draw λ, hole and coin for each image and not for each batch
     seed: int = 0  # of the weights, the order, the crops, the dropout and the augmentation
-    epochs: int = 12  # the paper: 250
+    epochs: int = 14  # the paper: 250
     width: float = 0.125  # share of the network's channels; the paper: 1
-    batch_size: int = 32  # images, 2 or more; the paper: 128
-    lr: float = 0.02  # at the start; the paper: 0.01
+    batch_size: int = 64  # images, 2 or more; the paper: 128
+    lr: float = TRAINING["lr"]  # at the start
     momentum: float = TRAINING["momentum"]
     weight_decay: float = TRAINING["weight_decay"]
     schedule: str = "scaled"  # the paper's decay at the same fractions of the run; or "paper", at its epochs
@@ -84,13 +84,13 @@ class Parameters:
     overwrite: bool = False  # do a finished or differing run again
     checkpoint_every: float = 30.0  # seconds between checkpoints, which are written after an epoch
 
-# %% ../nbs/07_train.ipynb #9b21401e
+# %% ../nbs/07_train.ipynb #86591e79
 LIMITS = {"lam": (0, 1), "beta": (0, 1), "gamma": (0, 1), "alpha": (1e-6, 1e6), "seed": (0, 2**32 - 1), "epochs": (1, 100_000),
           "width": (0.01, 8), "batch_size": (2, 2**20), "lr": (0, 100), "momentum": (0, 0.9999), "weight_decay": (0, 100),
           "dropout": (0, 0.99), "grad_clamp": (1e-9, 1e9), "crop": (32, 4096), "checkpoint_every": (0, 86_400)}
 CHOICES = {"dataset": tuple(NAMES), "aug": tuple(METHODS), "schedule": ("scaled", "paper"), "precision": ("auto", "fp32", "bf16")}
 
-# %% ../nbs/07_train.ipynb #86591e79
+# %% ../nbs/07_train.ipynb #70a493c2
 def nearest(
     name: str,  # what was given
     names,  # what there is
@@ -99,7 +99,7 @@ def nearest(
     near = difflib.get_close_matches(str(name).lower(), [str(n) for n in names], 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
-# %% ../nbs/07_train.ipynb #70a493c2
+# %% ../nbs/07_train.ipynb #bd112a61
 def parse(
     name: str,  # a field of `Config`, for the message
     value,  # as a notebook parameter brings it
@@ -121,7 +121,7 @@ def parse(
     words = {float: "a number", int: "a whole number", bool: "True or False", str: "a text", dict: "a mapping"}
     raise ConfigError(f"{name} = {value!r}: it must be {words[kind]}")
 
-# %% ../nbs/07_train.ipynb #b2c3d4e5
+# %% ../nbs/07_train.ipynb #4047924c
 def check_values(config):
     "Raise `ConfigError` for a value outside its limits or its choices."
     for name, (low, high) in LIMITS.items():
@@ -135,7 +135,7 @@ def check_values(config):
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", config.profile):
         raise ConfigError(f"profile = {config.profile!r}: it names a folder; use letters, digits, '-', '_' and '.'")
 
-# %% ../nbs/07_train.ipynb #5ad6e12a
+# %% ../nbs/07_train.ipynb #d8daa72f
 @dataclass(frozen=True)
 class Config(Parameters):
     "A run's parameters, checked when it is made. Raises `ConfigError` for a value that no run could use."
@@ -164,7 +164,7 @@ class Config(Parameters):
         "Where the run is written: `runs/<profile>/<dataset>/<cell>/seed<k>`."
         return Path(self.runs) / self.profile / self.dataset / self.cell / f"seed{self.seed}"
 
-# %% ../nbs/07_train.ipynb #d8daa72f
+# %% ../nbs/07_train.ipynb #2002ff63
 def resolve_device(name: str) -> torch.device:
     "The device of that name; `auto` is CUDA, else Apple's MPS, else the CPU. Raises `ConfigError` where it is not there."
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -177,21 +177,23 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"device = {name!r}: there is no such device here; use device = 'auto' or 'cpu'")
     return torch.device(name)
 
-# %% ../nbs/07_train.ipynb #2002ff63
+# %% ../nbs/07_train.ipynb #08f8c6a8
 def from_parameters(
     names: dict,  # a notebook's `globals()`
-) -> Config:
+    make=Config,  # the dataclass of parameters that it fills
+    error=ConfigError,  # what to raise
+):
     "The configuration that a notebook's parameters make. Raises `ConfigError` for a name that is no parameter."
     kinds = (type(None), bool, int, float, str, list, tuple, dict)
     given = {name: value for name, value in names.items()
              if isinstance(value, kinds) and not name.startswith("_") and name not in ("In", "Out")}
-    known = [f.name for f in fields(Parameters)]
+    known = [f.name for f in fields(make)]
     for name in given:
         if name not in known:
-            raise ConfigError(f"{name} is not a parameter{nearest(name, known) or '.'} The parameters are: {', '.join(known)}")
-    return Config(**given)
+            raise error(f"{name} is not a parameter{nearest(name, known) or '.'} The parameters are: {', '.join(known)}")
+    return make(**given)
 
-# %% ../nbs/07_train.ipynb #e29bfad4
+# %% ../nbs/07_train.ipynb #83f10bba
 def parameters(
     config: Config,
 ) -> pd.DataFrame:  # columns parameter, value, the default
@@ -199,7 +201,7 @@ def parameters(
     rows = [{"parameter": f.name, "value": str(getattr(config, f.name)), "default": str(f.default)} for f in fields(Parameters)]
     return pd.DataFrame(sorted(rows, key=lambda row: row["value"] == row["default"]))
 
-# %% ../nbs/07_train.ipynb #15fec999
+# %% ../nbs/07_train.ipynb #82a91086
 def learning_rate(
     epoch: int,  # counted from 1
     epochs: int = TRAINING["epochs"],  # of the run
@@ -210,10 +212,10 @@ def learning_rate(
     at = epoch if schedule == "paper" else epoch * TRAINING["epochs"] / epochs
     return lr * TRAINING["decay_rate"] ** max(0, (at - TRAINING["decay_start"]) // TRAINING["decay_every"] + 1)
 
-# %% ../nbs/07_train.ipynb #f2ed2b1d
+# %% ../nbs/07_train.ipynb #acf8e7ab
 CONCERNS = ("init", "order", "crop", "mix", "dropout")
 
-# %% ../nbs/07_train.ipynb #87f2b05d
+# %% ../nbs/07_train.ipynb #a195722b
 def concern_seed(seed: int, concern: str, epoch: int = 0) -> int:
     "A 63-bit seed for one concern of one epoch of one run."
     return int(np.random.SeedSequence([seed, CONCERNS.index(concern), epoch]).generate_state(1, np.uint64)[0] >> 1)
@@ -222,7 +224,7 @@ def generator(seed: int, concern: str, epoch: int = 0) -> torch.Generator:
     "The only source of that concern's randomness, on the CPU."
     return torch.Generator().manual_seed(concern_seed(seed, concern, epoch))
 
-# %% ../nbs/07_train.ipynb #acf8e7ab
+# %% ../nbs/07_train.ipynb #393d2dca
 @contextmanager
 def seeded(seed: int, concern: str, epoch: int = 0):
     "Inside, torch's own generators are the concern's; outside they are as if nothing had happened. For layers that take no generator."
@@ -230,14 +232,14 @@ def seeded(seed: int, concern: str, epoch: int = 0):
         torch.manual_seed(concern_seed(seed, concern, epoch))
         yield
 
-# %% ../nbs/07_train.ipynb #a195722b
+# %% ../nbs/07_train.ipynb #f0c637b8
 def make_model(config: Config, classes: int, crop: int) -> ImprovedVGG19:
     "The network with the seed's initial weights, on the run's device."
     with seeded(config.seed, "init"):
         model = ImprovedVGG19(classes, crop, config.width, config.dropout)
     return model.to(resolve_device(config.device), memory_format=torch.channels_last)
 
-# %% ../nbs/07_train.ipynb #fe82596d
+# %% ../nbs/07_train.ipynb #bd8e4786
 def crop_size(config: Config, split: Split) -> int:
     "The side of the crops: the paper keeps 44 of 48 pixels and 92 of 100."
     side = min(split.images.shape[-2:])
@@ -246,7 +248,7 @@ def crop_size(config: Config, split: Split) -> int:
         raise ConfigError(f"crop = {crop}: images of {side} pixels need a crop of 32 to {side}")
     return crop
 
-# %% ../nbs/07_train.ipynb #13ec59b4
+# %% ../nbs/07_train.ipynb #d08ef8af
 def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
     "An epoch's batches in random order. The last may be smaller; a lone last image joins the batch before it, since batch norm cannot use it alone."
     batches = list(torch.randperm(n, generator=order).split(batch_size))
@@ -254,7 +256,7 @@ def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tenso
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 
-# %% ../nbs/07_train.ipynb #d08ef8af
+# %% ../nbs/07_train.ipynb #8d4644d8
 def train_batches(
     split: Split,  # on the device that trains
     config: Config,
@@ -269,7 +271,7 @@ def train_batches(
         labels = split.labels[index.to(split.labels.device)]
         yield transform(to_float(images.to(device)), labels.to(device))
 
-# %% ../nbs/07_train.ipynb #c6d81a4f
+# %% ../nbs/07_train.ipynb #2815ed28
 def time_convolution(device: torch.device, dtype: torch.dtype) -> float:
     "Seconds for a convolution of the network's middle, forward and backward: the best of three."
     images = torch.rand(16, 64, 22, 22, device=device, requires_grad=True)
@@ -282,7 +284,7 @@ def time_convolution(device: torch.device, dtype: torch.dtype) -> float:
         best = min(best, time.perf_counter() - start)
     return best
 
-# %% ../nbs/07_train.ipynb #110ede6b
+# %% ../nbs/07_train.ipynb #e424e438
 def resolve_precision(config: Config) -> str:
     "`fp32` or `bf16`; for `auto`, bf16 where it is at least 1.3 times as fast on this device."
     device = resolve_device(config.device)
@@ -292,12 +294,12 @@ def resolve_precision(config: Config) -> str:
         single, half = (time_convolution(device, dtype) for dtype in (torch.float32, torch.bfloat16))
     return "bf16" if half * 1.3 < single else "fp32"
 
-# %% ../nbs/07_train.ipynb #e424e438
+# %% ../nbs/07_train.ipynb #8da6d537
 def in_notebook() -> bool:
     "Whether there is a notebook page to draw on."
     return "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
 
-# %% ../nbs/07_train.ipynb #b4601a1c
+# %% ../nbs/07_train.ipynb #c1860c47
 class Progress:
     "Shows how far a long piece of work is, where it runs."
 
@@ -318,14 +320,14 @@ class Progress:
         self.handle = self.handle or display(page, display_id=True)
         self.handle.update(page)
 
-# %% ../nbs/07_train.ipynb #8da6d537
+# %% ../nbs/07_train.ipynb #84737460
 def duration(seconds: float) -> str:
     "Seconds as a person says them."
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
-# %% ../nbs/07_train.ipynb #7a4fffa5
+# %% ../nbs/07_train.ipynb #6e85dc18
 @dataclass
 class State:
     "A run under way, after `epoch` epochs."
@@ -340,7 +342,7 @@ class State:
         device = next(self.model.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
-# %% ../nbs/07_train.ipynb #45727f7c
+# %% ../nbs/07_train.ipynb #df1495a1
 def start(config: Config, classes: int, crop: int) -> State:
     "A run before its first epoch."
     model = make_model(config, classes, crop)
@@ -348,7 +350,7 @@ def start(config: Config, classes: int, crop: int) -> State:
     optimizer = torch.optim.SGD(model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
     return State(model, optimizer, resolve_precision(config))
 
-# %% ../nbs/07_train.ipynb #6e85dc18
+# %% ../nbs/07_train.ipynb #afd7496d
 def train_step(state: State, images: Tensor, labels: Tensor, grad_clamp: float | None = None) -> Tensor:
     "One step of SGD on the cross entropy with soft labels; the mean loss, still on the device."
     with state.autocast():
@@ -361,7 +363,7 @@ def train_step(state: State, images: Tensor, labels: Tensor, grad_clamp: float |
     state.optimizer.step()
     return loss.detach()
 
-# %% ../nbs/07_train.ipynb #df1495a1
+# %% ../nbs/07_train.ipynb #3671ac0d
 def train_epoch(
     state: State,
     split: Split,
@@ -385,7 +387,7 @@ def train_epoch(
         raise RunError(f"the training loss of epoch {epoch} is {mean}: lower lr (now {config.lr:g}), or use precision = 'fp32'")
     return mean
 
-# %% ../nbs/07_train.ipynb #3671ac0d
+# %% ../nbs/07_train.ipynb #841a232c
 def load_data(config: Config, progress=None) -> Dataset:
     "The run's data set, found, checked and read. Raises `mixcut.data.DataError`."
     show = progress or Progress()
@@ -395,7 +397,7 @@ def load_data(config: Config, progress=None) -> Dataset:
     measured_splits(data)
     return data
 
-# %% ../nbs/07_train.ipynb #841a232c
+# %% ../nbs/07_train.ipynb #348afec5
 def measured_splits(data: Dataset) -> tuple[str, str]:  # names of splits: (watched each epoch, measured)
     "Which split a run watches and which it reports. Raises `ConfigError` where there is neither."
     there = [name for name in ("valid", "test") if getattr(data, name) is not None]
@@ -403,12 +405,12 @@ def measured_splits(data: Dataset) -> tuple[str, str]:  # names of splits: (watc
         raise ConfigError(f"{data.name} has only training images: a run needs a valid or a test split to be measured on")
     return there[0], there[-1]
 
-# %% ../nbs/07_train.ipynb #783d2d52
+# %% ../nbs/07_train.ipynb #f27fea2b
 def measure(state: State, split: Split, crop: int, crops: int, on_batch=None) -> Tensor:
     "The network's logits on a split, `[crops, N, K]`."
     return crop_logits(state.model, split.images, crop, crops, autocast=state.autocast(), on_batch=on_batch)
 
-# %% ../nbs/07_train.ipynb #348afec5
+# %% ../nbs/07_train.ipynb #e1a6996e
 def watch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_batch=None):
     "Measure an epoch: one crop on the watched split, ten on the reported one where a protocol needs them; remember the best."
     watched, measured = measured_splits(data)
@@ -421,7 +423,7 @@ def watch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_
     if watched != measured and (state.best is None or row["monitor_accuracy"] > state.best["monitor_accuracy"]):
         state.best = {"epoch": row["epoch"], "monitor_accuracy": row["monitor_accuracy"], "weights": deepcopy(state.model.state_dict())}
 
-# %% ../nbs/07_train.ipynb #e1a6996e
+# %% ../nbs/07_train.ipynb #a9a4807f
 def settings(config: Config, data: Dataset, crop: int, precision: str) -> dict:
     "What has to agree for two runs to be the same: the parameters, resolved, and the data's fingerprint."
     chosen = asdict(config)
@@ -429,13 +431,13 @@ def settings(config: Config, data: Dataset, crop: int, precision: str) -> dict:
         chosen.pop(where)
     return chosen | {"device": resolve_device(config.device).type, "precision": precision, "crop": crop, "data": data.fingerprint}
 
-# %% ../nbs/07_train.ipynb #472cb6de
+# %% ../nbs/07_train.ipynb #50ddde3a
 def differences(theirs: dict, ours: dict) -> str:
     "The fields in which two settings differ, as a sentence, or nothing."
     names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return ", ".join(f"{name} = {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in names)
 
-# %% ../nbs/07_train.ipynb #a9a4807f
+# %% ../nbs/07_train.ipynb #41755184
 def save_checkpoint(state: State, path: Path, chosen: dict):
     "Write a run under way, whole or not at all."
     buffer = BytesIO()
@@ -443,7 +445,7 @@ def save_checkpoint(state: State, path: Path, chosen: dict):
                 "model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}, buffer)
     write_atomically(path, buffer.getvalue())
 
-# %% ../nbs/07_train.ipynb #50ddde3a
+# %% ../nbs/07_train.ipynb #9ecdcfcf
 def load_checkpoint(state: State, path: Path, chosen: dict) -> State:
     "Continue a run. Raises `RunError` for a file that is no checkpoint, or one of other settings."
     try:
@@ -458,7 +460,7 @@ def load_checkpoint(state: State, path: Path, chosen: dict) -> State:
     state.epoch, state.history, state.best = saved["epoch"], json.loads(saved["history"]), saved["best"]
     return state
 
-# %% ../nbs/07_train.ipynb #41755184
+# %% ../nbs/07_train.ipynb #739a3300
 def open_folder(config: Config, chosen: dict) -> Run | None:
     "Make the run's folder, and give the finished run in it, if it is this one. Raises `RunError` if it is another, or not writable."
     folder = config.folder
@@ -478,7 +480,7 @@ def open_folder(config: Config, chosen: dict) -> Run | None:
         raise RunError(f"{folder} holds another run: {differs}. Choose another profile, or set overwrite = True")
     return run
 
-# %% ../nbs/07_train.ipynb #739a3300
+# %% ../nbs/07_train.ipynb #72a48d9e
 def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and the `sentence` that says so
     "The cost of a run on this device, from two timed training steps and one timed batch of crops. Nothing of the run is touched."
     crop, classes = crop_size(config, data.train), len(data.train.classes)
@@ -504,7 +506,7 @@ def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and 
     return {"seconds": seconds, "flops": total, "sentence": f"{config.epochs} epochs of {n:,} images: about {duration(seconds)} on "
             f"{state.model.classifier.weight.device.type} in {state.precision}, {total / 1e12:,.1f} TFLOP"}
 
-# %% ../nbs/07_train.ipynb #72a48d9e
+# %% ../nbs/07_train.ipynb #32cc94bb
 def fit(config: Config, data: Dataset, progress=None) -> Run:
     "Train one run to its end, or continue it, or give it back where it is finished. The records are in `config.folder`."
     crop, device = crop_size(config, data.train), resolve_device(config.device)
@@ -527,7 +529,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     progress(summary(run), last=True)
     return run
 
-# %% ../nbs/07_train.ipynb #2895667e
+# %% ../nbs/07_train.ipynb #72090c62
 def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: int, progress) -> dict:
     "Train and measure one epoch; its row of the history."
     epoch, began = state.epoch + 1, time.perf_counter()
@@ -545,7 +547,7 @@ def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: i
     watch(state, data, config, crop, row, lambda done, n: progress(f"{config.cell}, seed {config.seed}: epoch {epoch}, {measured} image {done:,} of {n:,}"))
     return row | {"train_seconds": trained, "seconds": time.perf_counter() - began}
 
-# %% ../nbs/07_train.ipynb #32cc94bb
+# %% ../nbs/07_train.ipynb #3a01e5d3
 def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict) -> Run:
     "Measure the trained network, and write weights and records."
     watched, measured = measured_splits(data)
@@ -566,7 +568,7 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict)
     run.save(config.folder)
     return run
 
-# %% ../nbs/07_train.ipynb #72090c62
+# %% ../nbs/07_train.ipynb #1aad80dc
 def cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dict:
     "What a run took: wall seconds, training images a second, floating-point operations of the training."
     images = len(data.train) * config.epochs
@@ -574,7 +576,7 @@ def cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dic
     return {"seconds": round(history.seconds.sum(), 3), "images_per_second": round(images / history.train_seconds.sum(), 1),
             "training_flops": each * images}
 
-# %% ../nbs/07_train.ipynb #3a01e5d3
+# %% ../nbs/07_train.ipynb #0673a56f
 def command(config: Config) -> str:
     "The line that makes this run, with a placeholder for the data's folder."
     words = ["papermill nbs/run.ipynb out.ipynb"]
@@ -586,7 +588,7 @@ def command(config: Config) -> str:
         words.append(f"-y {shlex.quote(json.dumps({f.name: value}))}" if isinstance(value, dict) else f"-p {f.name} {shlex.quote(str(value))}")
     return " ".join(words)
 
-# %% ../nbs/07_train.ipynb #0673a56f
+# %% ../nbs/07_train.ipynb #c154531c
 def git(*words: str) -> str | None:
     "What git says of the code that runs, or None where it is not a checkout."
     try:
@@ -594,7 +596,7 @@ def git(*words: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
 
-# %% ../nbs/07_train.ipynb #8036e195
+# %% ../nbs/07_train.ipynb #c374fc6c
 def provenance() -> dict:
     "Which code, which versions, which kind of machine, when."
     changed = git("status", "--porcelain", "--", "mixcut", "nbs", "settings.ini")
@@ -604,7 +606,7 @@ def provenance() -> dict:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
-# %% ../nbs/07_train.ipynb #c154531c
+# %% ../nbs/07_train.ipynb #82b93769
 def summary(run: Run) -> str:
     "A finished run in a sentence."
     found = ", ".join(f"{name} {value:.2f} %" for name, value in run.metrics["protocols"].items() if value is not None)

@@ -134,7 +134,7 @@ def test_mixed_runs_are_flagged(change, word):
                                          ({"out": "/proc/nothing"}, "written"), ({"rnus": "x"}, "did you mean 'runs'"), ({"dataset": 3}, "choose from"), ({"runs": 3}, "folder")])
 def test_bad_parameters_are_refused(given, word):
     with pytest.raises(ReportError, match=re.escape(word)):
-        R.from_parameters(given)
+        R.settings_from(given)
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
