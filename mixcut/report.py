@@ -7,9 +7,9 @@ __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record
            'collect', 'frame', 'code', 'scores', 'plays', 'title', 'covers', 'cells', 'mean_interval', 'gain',
            'mcnemar', 'pairs', 'claims', 'circumstances', 'notes', 'cell_command', 'results', 'number', 'with_interval',
            'laid_out', 'Item', 'picture', 'as_tex', 'save', 'explain', 'table_item', 'protocol_item', 'claims_item',
-           'pairs_item', 'dots', 'plot_accuracy', 'bounds', 'say_none', 'plot_curves', 'plot_confusions', 'figure_1',
-           'figure_2', 'figure_3', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
-           'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
+           'pairs_item', 'dots', 'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_confusions',
+           'figure_1', 'figure_2', 'figure_3', 'provenance_item', 'runs_item', 'skipped_item', 'Settings',
+           'check_writable', 'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/08_report.ipynb #4334eca2
 import os
@@ -26,6 +26,7 @@ import torch
 from IPython.display import Image, Markdown, display
 from jinja2 import Environment
 from matplotlib import pyplot as plt
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -469,7 +470,18 @@ def dots(axis, at: int, values, color: str, mean: float, half: float):
     axis.scatter(values, np.full(len(values), at), s=20, color=color, alpha=0.5, linewidths=0, zorder=2)
     axis.errorbar(mean, at, xerr=None if np.isnan(half) else half, fmt="|", ms=10, mew=2, color=color, capsize=0, lw=1, zorder=3)
 
-# %% ../nbs/08_report.ipynb #975a65c9
+# %% ../nbs/08_report.ipynb #a09dc3f6
+def see_points(
+    axis,  # with dots and diamonds along x
+):
+    "Frame a panel by its points and not by its intervals."
+    points = np.concatenate([np.ravel(line.get_xdata()) for line in axis.lines if line.get_marker() not in ("None", "|")]
+                            + [dots.get_offsets()[:, 0] for dots in axis.collections if isinstance(dots, PathCollection)] + [[]])
+    if len(points):
+        margin = max(0.5, 0.25 * np.ptp(points))
+        axis.set_xlim(points.min() - margin, points.max() + margin)
+
+# %% ../nbs/08_report.ipynb #4648dbab
 def plot_accuracy(
     runs: list[Run],
     dataset: str,
@@ -496,35 +508,32 @@ def plot_accuracy(
     if base.empty and not left.lines:
         left.set(xticks=[])
     for axis in (left, right):
+        see_points(axis)
         axis.grid(axis="y", alpha=0.35, lw=0.6)
         axis.tick_params(axis="y", length=0)
     return fig
 
-# %% ../nbs/08_report.ipynb #7a936b78
-def bounds(values) -> tuple[float, float]:
-    "Where the 95 % interval of a mean begins and ends."
-    mean, half = mean_interval(values)
-    return mean - half, mean + half
-
+# %% ../nbs/08_report.ipynb #2e8e50f5
 def say_none(axis):
     "Say on a panel that there is nothing to draw."
     axis.text(0.5, 0.5, "no runs yet", ha="center", va="center", color="0.5", transform=axis.transAxes)
     axis.set(xticks=[], yticks=[])
 
-# %% ../nbs/08_report.ipynb #1510a4f8
+# %% ../nbs/08_report.ipynb #987f04ba
 def plot_curves(
     runs: list[Run],
     dataset: str,
 ) -> Figure:
-    "Training loss and watched accuracy by epoch for the five methods: mean over seeds, and its 95 % interval."
+    "Training loss and watched accuracy by epoch for the five methods: each run, and the mean over seeds."
     mine = [run for run in runs if run.metrics["dataset"] == dataset and run.metrics["cell"] in METHODS]
     fig, axes = plt.subplots(1, 2, figsize=(7.6, 2.7))
     for axis, what, label in zip(axes, ("train_loss", "monitor_accuracy"), ("training loss", "accuracy (%), centre crop")):
         if mine:
-            told = pd.concat([run.history.assign(method=METHODS[run.metrics["cell"]].title) for run in mine], ignore_index=True)
+            told = pd.concat([run.history.assign(method=METHODS[run.metrics["cell"]].title, run=at) for at, run in enumerate(mine)], ignore_index=True)
             colors = {METHODS[aug].title: color for aug, color in COLORS.items() if METHODS[aug].title in set(told.method)}
-            sns.lineplot(told, x="epoch", y=what, hue="method", hue_order=list(colors), palette=colors, ax=axis, lw=1.4, legend=axis is axes[1],
-                         errorbar=bounds)
+            look = {"x": "epoch", "y": what, "hue": "method", "hue_order": list(colors), "palette": colors, "ax": axis, "errorbar": None}
+            sns.lineplot(told, **look, units="run", estimator=None, lw=0.6, alpha=0.6, legend=False)
+            sns.lineplot(told, **look, lw=1.6, legend=axis is axes[1])
         else:
             say_none(axis)
         axis.set(xlabel="epoch", ylabel=label)
@@ -532,7 +541,7 @@ def plot_curves(
         axes[1].legend(frameon=False, title=None)
     return fig
 
-# %% ../nbs/08_report.ipynb #987f04ba
+# %% ../nbs/08_report.ipynb #9e7db8bf
 def plot_confusions(
     runs: list[Run],
     dataset: str,
@@ -551,14 +560,14 @@ def plot_confusions(
     fig.set_layout_engine("constrained", h_pad=0.12)
     return fig
 
-# %% ../nbs/08_report.ipynb #423abaa2
+# %% ../nbs/08_report.ipynb #b631a5d9
 def figure_1() -> Figure:
     "The four methods on drawn faces, RGB and 100 pixels wide like those of RAF-DB."
     faces = draw(sample_faces(4, seed=6), size=100, channels=3).float() / 255
     titles, images = zip(*examples(faces[:2], seed=38), *examples(faces[2:], seed=11))
     return grid(images, titles, columns=6, size=1.25)
 
-# %% ../nbs/08_report.ipynb #b631a5d9
+# %% ../nbs/08_report.ipynb #bec1e824
 def figure_2() -> Figure:
     "The four methods on coloured cells: where each pixel of the new sample comes from."
     shades = torch.linspace(0.4, 1, 25)[torch.arange(25) * 7 % 25].view(1, 5, 5)
@@ -566,13 +575,13 @@ def figure_2() -> Figure:
     titles, images = zip(*examples(pair.repeat_interleave(10, 2).repeat_interleave(10, 3), seed=38))
     return grid(images, titles, columns=6, size=1.25)
 
-# %% ../nbs/08_report.ipynb #bec1e824
+# %% ../nbs/08_report.ipynb #140b0106
 def figure_3() -> Figure:
     "The improved VGG19, drawn from the network itself."
     with torch.device("meta"):
         return diagram(ImprovedVGG19(8))
 
-# %% ../nbs/08_report.ipynb #2ca1a141
+# %% ../nbs/08_report.ipynb #277d9cde
 def provenance_item(
     runs: list[Run],
 ) -> Item:
@@ -592,7 +601,7 @@ def provenance_item(
 
 WHAT = {"data": "data fingerprint", "commit": "code, commit", "dirty": "changes that were not committed"}
 
-# %% ../nbs/08_report.ipynb #277d9cde
+# %% ../nbs/08_report.ipynb #f986ad2d
 def runs_item(runs: list[Run]) -> Item:
     "Every run, as an item."
     found = frame(runs)
@@ -604,7 +613,7 @@ def skipped_item(skipped: list) -> Item:
     return Item("skipped", "Left out", "Folders that look like runs and count for nothing here, with the reason." if skipped else "No folder was left out.",
                 pd.DataFrame(skipped, columns=["folder", "reason"]))
 
-# %% ../nbs/08_report.ipynb #f986ad2d
+# %% ../nbs/08_report.ipynb #b26b9931
 @dataclass(frozen=True)
 class Settings:
     "The parameters of `nbs/report.ipynb`. Raises `ReportError` for one that cannot be used."
@@ -627,7 +636,7 @@ class Settings:
         if self.out is not None:
             check_writable(self.out)
 
-# %% ../nbs/08_report.ipynb #eeda0ec6
+# %% ../nbs/08_report.ipynb #dcca03af
 def check_writable(out):
     "Make a folder, and raise `ReportError` unless files can be written into it."
     try:
@@ -637,14 +646,14 @@ def check_writable(out):
     except (OSError, TypeError) as error:
         raise ReportError(f"out = {out!r}: it cannot be written ({getattr(error, 'strerror', error)}); choose another folder") from None
 
-# %% ../nbs/08_report.ipynb #b26b9931
+# %% ../nbs/08_report.ipynb #e4fa9f9d
 def settings_from(
     names: dict,  # a notebook's `globals()`
 ) -> Settings:
     "The settings that a notebook's parameters make. Raises `ReportError` for a name that is no parameter."
     return from_parameters(names, Settings, ReportError)
 
-# %% ../nbs/08_report.ipynb #e4fa9f9d
+# %% ../nbs/08_report.ipynb #45989e89
 def records(
     settings: Settings,
 ) -> tuple[list[Run], list]:  # runs; {"folder", "reason"} of each folder left out
@@ -656,7 +665,7 @@ def records(
     runs, left = load_runs(Path(settings.out) / "runs", settings.profile)
     return runs, skipped + [entry for entry in left if entry not in skipped]
 
-# %% ../nbs/08_report.ipynb #45989e89
+# %% ../nbs/08_report.ipynb #18fbc3cd
 def evidence(
     runs: list[Run],
     dataset: str,
@@ -667,15 +676,15 @@ def evidence(
     diamonds = f"Diamonds: the paper, on {place}." if dataset in DATASETS else f"Diamonds: the paper's gains, on {place}, not on {data}."
     watched = ", ".join(sorted({run.metrics["monitor"] for run in runs if run.metrics["dataset"] == dataset})) or "watched"
     return {
-        "accuracy": picture("accuracy", "Accuracy", f"Each dot is a run on {data}, each bar a mean, each line its 95 % interval (Student t); protocol {protocol}: "
+        "accuracy": picture("accuracy", "Accuracy", f"Each dot is a run on {data}, each bar a mean, each line its 95 % interval (Student t), which may run out of the picture; protocol {protocol}: "
                             f"{PROTOCOLS[protocol]}. {diamonds}", plot_accuracy(runs, dataset, protocol)),
         "pairs": pairs_item(runs, dataset, protocol), "protocols": protocol_item(runs, dataset),
-        "curves": picture("curves", "Curves", f"Training loss, and accuracy on the {watched} split, on {data}: mean over seeds; bands: 95 % interval (Student t).",
+        "curves": picture("curves", "Curves", f"Training loss, and accuracy on the {watched} split, on {data}: a thin line is a run, a thick one the mean over seeds.",
                           plot_curves(runs, dataset)),
         "confusion": picture("confusion", "Confusion", f"Which expression was taken for which, on {data}, after the last epoch: per cent of each label's images, "
                              "all seeds together.", plot_confusions(runs, dataset))}
 
-# %% ../nbs/08_report.ipynb #3559ae97
+# %% ../nbs/08_report.ipynb #2fb2b391
 def contents(
     runs: list[Run],
     skipped: list,  # {"folder", "reason"}
@@ -698,7 +707,7 @@ def contents(
                 picture("figure-3", "Figure 3", "The improved VGG19 with the shape of what leaves each block.", figure_3())],
             "Provenance": [provenance_item(runs), runs_item(runs), skipped_item(skipped)]}
 
-# %% ../nbs/08_report.ipynb #18fbc3cd
+# %% ../nbs/08_report.ipynb #c6b4be77
 def lead(
     runs: list[Run],
     dataset: str,
@@ -714,7 +723,7 @@ def lead(
         text += f"The paper's numbers are for {title(plays(dataset))}. Ours are for {data} and do not reproduce them; what can be compared is who gains over whom, and by how much. "
     return text + "What is missing is shown as —; the command of its row makes its first run, and -p seed 1, 2, … the others."
 
-# %% ../nbs/08_report.ipynb #c6b4be77
+# %% ../nbs/08_report.ipynb #8ff93198
 CSS = """
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5d6066;--rule:#d9dbe0;--page:#fff;--head:#f5f6f8;--accent:#a84300}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e8;--soft:#a2a6ad;--rule:#383b42;--page:#17181b;--head:#202227;--accent:#ff9d5c}}
@@ -739,7 +748,7 @@ td.text{white-space:normal;min-width:11rem;overflow-wrap:anywhere}details{font:1
 @media print{main{max-width:none}figure{break-inside:avoid}}
 """
 
-# %% ../nbs/08_report.ipynb #4f4ca9cd
+# %% ../nbs/08_report.ipynb #dd06667a
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ css | safe }}</style></head><body><main>
@@ -761,14 +770,14 @@ PAGE = """<!doctype html>
 {% endfor %}</main></body></html>
 """
 
-# %% ../nbs/08_report.ipynb #8ff93198
+# %% ../nbs/08_report.ipynb #5a797ff5
 def kind(column: pd.Series) -> str:
     "How a table's column is set: numbers to the right, long text with room."
     if any(re.search(r"\d", str(value)) for value in column) and all(re.fullmatch(r"—|[+−]?[\d.,]+( ± [\d.,]+)?( \(.*\))?", str(value)) for value in column):
         return "num"
     return "text" if column.astype(str).str.len().max() > 36 else ""
 
-# %% ../nbs/08_report.ipynb #dd06667a
+# %% ../nbs/08_report.ipynb #a2d8db6f
 def page(
     sections: dict,  # section → items
     path,  # of the file
@@ -781,7 +790,7 @@ def page(
     text = environment.from_string(PAGE).render(sections=sections, title=title, lead=lead, css=CSS)
     write_atomically(Path(path), text.encode())
 
-# %% ../nbs/08_report.ipynb #5a797ff5
+# %% ../nbs/08_report.ipynb #a2f32407
 def write(
     sections: dict,  # from `contents`
     settings: Settings,
