@@ -20,7 +20,7 @@ setup(
     packages=[settings["lib_path"]],
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split()},
+    extras_require={name: settings[f"{name}_requirements"].split() for name in ("grid", "dev")},
     entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],
                   "console_scripts": settings["console_scripts"].split()},
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",

@@ -12,8 +12,8 @@ __all__ = ['USAGE', 'RULE', 'FOLDERS', 'RECIPES', 'NAMES', 'RAF_LIST', 'PARTS', 
            'unrecognised', 'find_fer2013plus', 'load_fer2013plus', 'deliver', 'refuse_compound', 'read_raf_list',
            'raf_splits', 'read_raf_tree', 'check_raf_csv', 'mirror_rows', 'read_raf_mirror', 'find_rafdb', 'load_rafdb',
            'write_rafdb', 'class_files', 'split_flat', 'all_grey', 'read_folder', 'find_folder', 'load_folder',
-           'split_seed', 'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'stamp', 'cache_folder',
-           'replacing', 'save_cache', 'read_cache', 'through_cache', 'load']
+           'split_seed', 'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'drawn_sizes', 'stamp',
+           'cache_folder', 'replacing', 'save_cache', 'read_cache', 'through_cache', 'load']
 
 # %% ../nbs/03_data.ipynb #bd59885a
 import csv
@@ -1021,10 +1021,18 @@ def find_drawn_rgb(
     "Drawn faces in the shape of RAF-DB."
     return drawn_source("drawn-rgb", DATASETS["rafdb"], seed, train=train, test=test)
 
-# %% ../nbs/03_data.ipynb #20809ca2
-CACHE_FORMAT = 1  # raise it when a loader comes to give other arrays for the same files
+# %% ../nbs/03_data.ipynb #67fc8a26
+def drawn_sizes(
+    name: str,  # "drawn" or "drawn-rgb"
+) -> dict:  # split's name → faces
+    "How many faces are drawn when nothing else is said."
+    takes = inspect.signature({"drawn": find_drawn, "drawn-rgb": find_drawn_rgb}[name]).parameters
+    return {key: takes[key].default for key in ("train", "valid", "test") if key in takes}
 
 # %% ../nbs/03_data.ipynb #66395081
+CACHE_FORMAT = 1  # raise it when a loader comes to give other arrays for the same files
+
+# %% ../nbs/03_data.ipynb #030abccb
 def stamp(
     source: Source,  # what was found
 ) -> dict:  # path inside the root → [size in bytes, time of change in ns]
@@ -1039,7 +1047,7 @@ def stamp(
                 found[f"{inside}/{name}"] = [info.st_size, info.st_mtime_ns]
     return found
 
-# %% ../nbs/03_data.ipynb #030abccb
+# %% ../nbs/03_data.ipynb #30121c5d
 def cache_folder(
     source: Source,  # what was found
     cache=None,  # a folder for all caches; None for `$XDG_CACHE_HOME/mixcut` or `~/.cache/mixcut`
@@ -1049,7 +1057,7 @@ def cache_folder(
     key = json.dumps([source.name, str(source.root.resolve()), source.options], sort_keys=True)
     return base / f"{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
-# %% ../nbs/03_data.ipynb #30121c5d
+# %% ../nbs/03_data.ipynb #44749b84
 @contextmanager
 def replacing(
     path: Path,  # the file to write
@@ -1063,7 +1071,7 @@ def replacing(
     finally:
         Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #44749b84
+# %% ../nbs/03_data.ipynb #375f0acd
 def save_cache(
     folder: Path,  # from `cache_folder`
     splits: dict,  # split's name → `Split`
@@ -1086,7 +1094,7 @@ def save_cache(
         if old or (path.suffix == ".npy" and path.name not in names):
             path.unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #b92a23c8
+# %% ../nbs/03_data.ipynb #80c30dc0
 def read_cache(
     folder: Path,  # from `cache_folder`
     files: dict,  # from `stamp`
@@ -1110,7 +1118,7 @@ def read_cache(
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None, "rebuilt: it was torn"
 
-# %% ../nbs/03_data.ipynb #80c30dc0
+# %% ../nbs/03_data.ipynb #9da9a83f
 def through_cache(
     source: Source,  # what was found
     cache=None,  # a folder for all caches, or None for the usual one
@@ -1131,10 +1139,10 @@ def through_cache(
         warnings.warn(f"the cache {folder} cannot be written ({error.strerror or error}): going on without it", DataWarning, stacklevel=4)
     return splits, found
 
-# %% ../nbs/03_data.ipynb #5cdd64c2
+# %% ../nbs/03_data.ipynb #1192e23b
 FINDERS = {"drawn": find_drawn, "drawn-rgb": find_drawn_rgb, "fer2013plus": find_fer2013plus, "rafdb": find_rafdb, "folder": find_folder}
 
-# %% ../nbs/03_data.ipynb #1192e23b
+# %% ../nbs/03_data.ipynb #6e142b4d
 def load(
     name: str,  # one of `NAMES`
     root=None,  # the folder that holds the data; drawn faces need none

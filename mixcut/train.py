@@ -8,7 +8,8 @@ __all__ = ['LIMITS', 'CHOICES', 'CONCERNS', 'ConfigError', 'Parameters', 'neares
            'make_model', 'crop_size', 'batch_indices', 'train_batches', 'time_convolution', 'resolve_precision',
            'in_notebook', 'Progress', 'duration', 'State', 'start', 'train_step', 'train_epoch', 'load_data',
            'measured_splits', 'measure', 'watch', 'settings', 'differences', 'save_checkpoint', 'load_checkpoint',
-           'open_folder', 'forecast', 'fit', 'run_epoch', 'finish', 'cost', 'command', 'git', 'provenance', 'summary']
+           'open_folder', 'work', 'forecast', 'fit', 'run_epoch', 'finish', 'cost', 'changed', 'command', 'git',
+           'provenance', 'summary']
 
 # %% ../nbs/07_train.ipynb #a7fd61a6
 import difflib
@@ -79,7 +80,7 @@ class Parameters:
     best_test: bool = False  # measure every epoch on the test split, for that protocol: ten crops an epoch
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the device is faster with it
-    profile: str = "demo"  # the folder of runs that belong together
+    profile: str = "single"  # the folder of runs that belong together
     runs: str = "runs"  # the folder of all runs
     overwrite: bool = False  # do a finished or differing run again
     checkpoint_every: float = 30.0  # seconds between checkpoints, which are written after an epoch
@@ -393,6 +394,8 @@ def load_data(config: Config, progress=None) -> Dataset:
     show = progress or Progress()
     data = load(config.dataset, config.data_root, progress=lambda done, total, what: show(f"{what}: {done:,} of {total:,}"),
                 **(config.data_options or {}))
+    if len(data.train) < 2:
+        raise ConfigError(f"{data.name} has {len(data.train)} training image: a batch needs two or more")
     crop_size(config, data.train)
     measured_splits(data)
     return data
@@ -481,6 +484,20 @@ def open_folder(config: Config, chosen: dict) -> Run | None:
     return run
 
 # %% ../nbs/07_train.ipynb #72a48d9e
+def work(
+    config: Config,
+    images: dict,  # split → images
+    classes: int,
+    crop: int,  # side, pixels
+) -> dict:  # `trained` and `shown`, images forward and back and images forward only; `training_flops`, `flops`
+    "What a run has to compute: its training, a look at the watched split each epoch, ten crops of the measured one in the last ten or in all."
+    cost, there = flops(classes, crop, config.width), [images[name] for name in ("valid", "test") if images.get(name)]
+    trained = images["train"] * config.epochs
+    shown = (there[0] + 10 * there[-1] * (1 if config.best_test else min(10, config.epochs) / config.epochs)) * config.epochs if there else 0
+    return {"trained": trained, "shown": round(shown), "training_flops": cost["training"] * trained,
+            "flops": cost["training"] * trained + cost["forward"] * shown}
+
+# %% ../nbs/07_train.ipynb #2895667e
 def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and the `sentence` that says so
     "The cost of a run on this device, from two timed training steps and one timed batch of crops. Nothing of the run is touched."
     crop, classes = crop_size(config, data.train), len(data.train.classes)
@@ -498,15 +515,12 @@ def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and 
         began = time.perf_counter()
         state.model(crops).sum().item()
         forward = (time.perf_counter() - began) / len(crops)
-    watched, measured = (len(getattr(data, name)) for name in measured_splits(data))
-    shown = config.epochs * watched + 10 * measured * (config.epochs if config.best_test else min(10, config.epochs))
-    cost = flops(classes, crop, config.width)
-    seconds = min(clock[1:]) * n * config.epochs + forward * shown
-    total = cost["training"] * n * config.epochs + cost["forward"] * shown
-    return {"seconds": seconds, "flops": total, "sentence": f"{config.epochs} epochs of {n:,} images: about {duration(seconds)} on "
-            f"{state.model.classifier.weight.device.type} in {state.precision}, {total / 1e12:,.1f} TFLOP"}
+    todo = work(config, {name: len(split) for name, split in data.splits.items()}, classes, crop)
+    seconds = min(clock[1:]) * todo["trained"] + forward * todo["shown"]
+    return {"seconds": seconds, "flops": todo["flops"], "sentence": f"{config.epochs} epochs of {n:,} images: about {duration(seconds)} on "
+            f"{state.model.classifier.weight.device.type} in {state.precision}, {todo['flops'] / 1e12:,.1f} TFLOP"}
 
-# %% ../nbs/07_train.ipynb #32cc94bb
+# %% ../nbs/07_train.ipynb #72090c62
 def fit(config: Config, data: Dataset, progress=None) -> Run:
     "Train one run to its end, or continue it, or give it back where it is finished. The records are in `config.folder`."
     crop, device = crop_size(config, data.train), resolve_device(config.device)
@@ -529,7 +543,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     progress(summary(run), last=True)
     return run
 
-# %% ../nbs/07_train.ipynb #72090c62
+# %% ../nbs/07_train.ipynb #3a01e5d3
 def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: int, progress) -> dict:
     "Train and measure one epoch; its row of the history."
     epoch, began = state.epoch + 1, time.perf_counter()
@@ -547,7 +561,7 @@ def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: i
     watch(state, data, config, crop, row, lambda done, n: progress(f"{config.cell}, seed {config.seed}: epoch {epoch}, {measured} image {done:,} of {n:,}"))
     return row | {"train_seconds": trained, "seconds": time.perf_counter() - began}
 
-# %% ../nbs/07_train.ipynb #3a01e5d3
+# %% ../nbs/07_train.ipynb #1aad80dc
 def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict) -> Run:
     "Measure the trained network, and write weights and records."
     watched, measured = measured_splits(data)
@@ -568,27 +582,29 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict)
     run.save(config.folder)
     return run
 
-# %% ../nbs/07_train.ipynb #1aad80dc
+# %% ../nbs/07_train.ipynb #0673a56f
 def cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dict:
     "What a run took: wall seconds, training images a second, floating-point operations of the training."
     images = len(data.train) * config.epochs
-    each = flops(len(data.train.classes), crop, config.width)["training"]
-    return {"seconds": round(history.seconds.sum(), 3), "images_per_second": round(images / history.train_seconds.sum(), 1),
-            "training_flops": each * images}
+    flop = work(config, {"train": len(data.train)}, len(data.train.classes), crop)["training_flops"]
+    return {"seconds": round(history.seconds.sum(), 3), "images_per_second": round(images / history.train_seconds.sum(), 1), "training_flops": flop}
 
-# %% ../nbs/07_train.ipynb #0673a56f
+# %% ../nbs/07_train.ipynb #8036e195
+def changed(config: Config) -> dict:  # parameter → value
+    "What a run has to be given: the parameters that are not the defaults."
+    return {f.name: getattr(config, f.name) for f in fields(Parameters) if getattr(config, f.name) != f.default}
+
+# %% ../nbs/07_train.ipynb #c154531c
 def command(config: Config) -> str:
     "The line that makes this run, with a placeholder for the data's folder."
     words = ["papermill nbs/run.ipynb out.ipynb"]
-    for f in fields(Parameters):
-        value = getattr(config, f.name)
-        if value == f.default or f.name in ("runs", "overwrite", "checkpoint_every"):
-            continue
-        value = "DATA_ROOT" if f.name == "data_root" else value
-        words.append(f"-y {shlex.quote(json.dumps({f.name: value}))}" if isinstance(value, dict) else f"-p {f.name} {shlex.quote(str(value))}")
+    for name, value in changed(config).items():
+        if name not in ("runs", "overwrite", "checkpoint_every"):
+            value = "DATA_ROOT" if name == "data_root" else value
+            words.append(f"-y {shlex.quote(json.dumps({name: value}))}" if isinstance(value, dict) else f"-p {name} {shlex.quote(str(value))}")
     return " ".join(words)
 
-# %% ../nbs/07_train.ipynb #c154531c
+# %% ../nbs/07_train.ipynb #82b93769
 def git(*words: str) -> str | None:
     "What git says of the code that runs, or None where it is not a checkout."
     try:
@@ -596,7 +612,7 @@ def git(*words: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
 
-# %% ../nbs/07_train.ipynb #c374fc6c
+# %% ../nbs/07_train.ipynb #b74bb04d
 def provenance() -> dict:
     "Which code, which versions, which kind of machine, when."
     changed = git("status", "--porcelain", "--", "mixcut", "nbs", "settings.ini")
@@ -606,7 +622,7 @@ def provenance() -> dict:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
-# %% ../nbs/07_train.ipynb #82b93769
+# %% ../nbs/07_train.ipynb #fa459378
 def summary(run: Run) -> str:
     "A finished run in a sentence."
     found = ", ".join(f"{name} {value:.2f} %" for name, value in run.metrics["protocols"].items() if value is not None)

@@ -18,10 +18,12 @@ from mixcut.report import ReportError, Settings
 
 ROOT = Path(mixcut.__file__).parent.parent
 CLASSES = ["neutral", "happiness", "surprise", "sadness"]
-ITEMS = {"table": [*(f"table-{k}" for k in range(1, 7)), "claims", "pairs", "protocols", "provenance", "runs", "skipped"],
-         "figure": ["accuracy", "curves", "confusion", "figure-1", "figure-2", "figure-3"]}
+EACH = [f"{{}}-{dataset}" for dataset in ("drawn", "drawn-rgb")]  # what a report shows of each data set
+ITEMS = {"table": [*(f"table-{k}" for k in range(1, 7)), "claims", "provenance", "runs", "skipped", *(name.format(kind) for name in EACH for kind in ("pairs", "protocols"))],
+         "figure": ["figure-1", "figure-2", "figure-3", *(name.format(kind) for name in EACH for kind in ("accuracy", "curves", "confusion"))]}
 PROMISED = {"report.html", *(f"tables/{name}.{kind}" for name in ITEMS["table"] for kind in ("csv", "md", "tex")),
             *(f"figures/{name}.{kind}" for name in ITEMS["figure"] for kind in ("svg", "png"))}
+PROGRESS = {f"tables/progress.{kind}" for kind in ("csv", "md", "tex")}  # where the profile is one of the grid's
 
 
 def made_up(cell="mixcut", seed=0, dataset="drawn", commit="a" * 40, profile="demo", finished="2026-01-01", classes=CLASSES, accuracy=None, **config):
@@ -169,9 +171,9 @@ def test_names_are_escaped(tmp_path):
 def test_the_notebook(several, tmp_path):
     out = tmp_path / "report"
     papermill.execute_notebook(ROOT / "nbs/report.ipynb", tmp_path / "out.ipynb", {"runs": str(several), "out": str(out)}, progress_bar=False, cwd=tmp_path)
-    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*") if "runs" not in path.relative_to(out).parts} == PROMISED
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*") if "runs" not in path.relative_to(out).parts} == PROMISED | PROGRESS
     text = (out / "report.html").read_text()
-    assert "6 runs of 3 of the paper&#39;s 12 cells" in text and str(tmp_path) not in text
+    assert "6 runs of 3 of the paper&#39;s 17 cells" in text and str(tmp_path) not in text
     assert not [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", []) if o.output_type in ("stream", "error")]
 
 

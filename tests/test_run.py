@@ -37,7 +37,7 @@ def done(process):
 def test_parameters_arrive_and_the_folder_is_complete(tmp_path):
     code, output = done(papermill(tmp_path, aug="mixcut", beta="1/4", seed=2))
     assert code == 0, output
-    folder = tmp_path / "runs" / "demo" / "drawn" / "mixcut-beta-1-4" / "seed2"
+    folder = tmp_path / "runs" / "single" / "drawn" / "mixcut-beta-1-4" / "seed2"
     assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["config"]["beta"] == 0.25 and metrics["config"]["epochs"] == 3 and metrics["seed"] == 2
@@ -65,7 +65,7 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path):
     plain, killed = tmp_path / "plain", tmp_path / "killed"
     plain.mkdir(), killed.mkdir()
     assert done(papermill(plain, epochs=8))[0] == 0
-    folder = Path("runs/demo/drawn/mixcut/seed0")
+    folder = Path("runs/single/drawn/mixcut/seed0")
     process = papermill(killed, epochs=8)
     while process.poll() is None and not (killed / folder / "checkpoint.pt").exists():
         time.sleep(0.02)

@@ -1,0 +1,97 @@
+"""The paper's grid: a run of nbs/run.ipynb for each cell and seed, and the report over them. The list of runs is mixcut.grid's.
+
+snakemake --cores 2                                                the demonstration on drawn faces
+snakemake --cores 1 --config profile=paper data_root=FACES         the paper
+snakemake so_far --cores 1                                         a report over what is finished
+
+Further --config: datasets=a,b cells=a,b seeds=2 runs=FOLDER reports=FOLDER gflops=N (of the machines that train; else measured here)
+gpus=1 (of each run), parameters='{"device": "cuda"}' (of each run; they go before the profile's).
+"""
+import json
+import os
+import sys
+
+import yaml
+
+from mixcut.grid import check, forecasts, jobs, rates_of, resources
+
+PROFILE, RUNS, REPORTS = config.get("profile", "demo"), config.get("runs", "runs"), config.get("reports", "reports")
+
+
+def typed(value):
+    "Snakemake's command line makes a mapping of what looks like one, and leaves everything in it text."
+    return {name: typed(v) for name, v in value.items()} if isinstance(value, dict) else yaml.safe_load(value) if isinstance(value, str) else value
+
+
+GRID = jobs(PROFILE, config.get("data_root"), RUNS, config.get("datasets"), config.get("cells"), config.get("seeds"),
+            **typed(config.get("parameters", {})))
+JOBS = {job.name: job for job in GRID}
+FOLDER = f"{RUNS}/{PROFILE}/{{dataset}}/{{cell}}/seed{{seed}}"
+PAPERMILL = f"{sys.executable} -m papermill --no-progress-bar"
+SHOW = {"runs": RUNS, "profile": PROFILE, "dataset": GRID[0].config.dataset, "out": f"{REPORTS}/{PROFILE}"}
+
+METRICS = [f"{job.config.folder.as_posix()}/metrics.json" for job in GRID]
+
+check(GRID)
+
+
+def job_of(wildcards):
+    return JOBS["{dataset}/{cell}/seed{seed}".format(**wildcards)]
+
+
+def rates():
+    # measured once, by the first process that needs it: every job's own process reads this file again
+    known = os.environ.get("MIXCUT_RATES")
+    found = json.loads(known) if known else rates_of(GRID, config.get("gflops"))
+    os.environ["MIXCUT_RATES"] = json.dumps(found)
+    return found
+
+
+def reserve(what):
+    return lambda wildcards: resources(job_of(wildcards), rates())[what]
+
+
+localrules: all, report, so_far
+
+
+rule all:
+    input: METRICS, f"{REPORTS}/{PROFILE}/report.html"  # the runs too: a report that is there already asks for none
+
+
+rule cell:
+    output: FOLDER + "/metrics.json"
+    log:
+        notebook=FOLDER + "/run.ipynb",
+        text=FOLDER + "/run.log",
+    params:
+        given=lambda wildcards: job_of(wildcards).given,
+    threads: int(config.get("threads", 1))
+    resources:
+        runtime=reserve("runtime"),
+        mem_mb=reserve("mem_mb"),
+        gpu=int(config.get("gpus", 0)),
+    shell: PAPERMILL + " nbs/run.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+
+
+rule report:
+    input: METRICS
+    output: report(f"{REPORTS}/{PROFILE}/report.html", category="report")
+    log:
+        notebook=f"{RUNS}/{PROFILE}/report.ipynb",
+        text=f"{RUNS}/{PROFILE}/report.log",
+    params:
+        given=json.dumps(SHOW),
+    shell: PAPERMILL + " nbs/report.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+
+
+rule so_far:
+    log:
+        notebook=f"{RUNS}/{PROFILE}/so-far.ipynb",
+        text=f"{RUNS}/{PROFILE}/so-far.log",
+    params:
+        given=json.dumps(SHOW),
+    shell: PAPERMILL + " nbs/report.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+
+
+onstart:
+    print(forecasts(GRID, rates()).round(3).to_string(), "\nhours: one run after the other", file=sys.stderr)

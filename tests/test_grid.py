@@ -1,0 +1,134 @@
+"""The grid on its engine: the list of runs, a real Snakemake that is killed and goes on, one cell that fails, a real SLURM."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mixcut import grid
+from mixcut.data import drawn_sizes, load
+from mixcut.paper import CELLS
+from mixcut.train import Config, ConfigError, start
+
+ROOT = Path(__file__).parent.parent
+TINY = {"epochs": 2, "width": 0.05, "device": "cpu", "data_options": {"train": 120, "test": 40}}
+
+
+def environment(folder):
+    """Of a process that starts a grid: its own cache and home, one thread."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """What Snakemake needs of the repository, in a folder of its own, so that its state is this test's."""
+    home = tmp_path / "a checkout"  # with a space
+    for name in ("nbs", "profiles"):
+        shutil.copytree(ROOT / name, home / name)
+    shutil.copy(ROOT / "Snakefile", home)
+    return home
+
+
+def snakemake(home, *words, parameters=TINY, cores=2):
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *words, "--config", "gflops=10", "datasets=drawn", "cells=baseline,cutout,mixcut", "seeds=1",
+               f"parameters={json.dumps(parameters)}"]
+    return subprocess.Popen(command, cwd=home, env=environment(home.parent), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def records(home):
+    return {path.parent.parent.name: path for path in home.glob("runs/demo/drawn/*/seed0/metrics.json")}
+
+
+def test_every_cell_of_the_paper_is_in_it_and_nothing_else():
+    jobs = grid.jobs("paper", "faces")
+    assert len(jobs) == len({job.config.folder for job in jobs}) == 85
+    for cell in CELLS:
+        mine = [job.config for job in jobs if job.cell == cell]
+        assert [config.seed for config in mine] == [0, 1, 2, 3, 4]
+        assert all((config.dataset, config.cell) == (cell.dataset, cell.name) for config in mine)
+
+
+def test_a_job_is_its_parameters():
+    for job in grid.jobs("paper", "faces")[:20] + grid.jobs("demo", epochs=3):
+        assert Config(**json.loads(job.given)) == job.config
+
+
+def test_the_data_root_may_hold_a_folder_for_each_data_set(tmp_path):
+    (tmp_path / "rafdb").mkdir()
+    roots = {job.config.dataset: job.config.data_root for job in grid.jobs("paper", str(tmp_path))}
+    assert roots == {"fer2013plus": str(tmp_path), "rafdb": str(tmp_path / "rafdb")}
+
+
+@pytest.mark.parametrize("name", ["drawn", "drawn-rgb"])
+def test_the_forecast_knows_how_many_faces_there_are(name):
+    few = {"train": 12, "test": 9}
+    drawn = load(name, **few | ({"valid": 0} if name == "drawn" else {}))
+    assert set(drawn.splits) == {"train", "test"} and set(drawn_sizes(name)) <= {"train", "valid", "test"}
+    [job] = grid.jobs("demo", datasets=name, cells="mixcut", seeds=1, data_options=few)
+    assert grid.images_of(job) == drawn_sizes(name) | few
+
+
+def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
+    [full] = grid.jobs("paper", "faces", datasets="fer2013plus", cells="mixcut", seeds=1)
+    [small] = grid.jobs("paper", "faces", datasets="fer2013plus", cells="mixcut", seeds=1, width=0.25)
+    slow, fast = (grid.resources(full, {"fer2013plus": rate}) for rate in (1e12, 1e13))
+    assert slow["runtime"] > 9 * (fast["runtime"] - 10) and slow["mem_mb"] == fast["mem_mb"]
+    assert grid.resources(small, {"fer2013plus": 1e12})["mem_mb"] < slow["mem_mb"]
+    state = start(small.config, 8, 44)
+    assert sum(p.numel() for p in state.model.parameters()) * 4 / 1e6 < grid.resources(small, {"fer2013plus": 1e12})["mem_mb"]
+
+
+@pytest.mark.parametrize("given, match", [({"profile": "papr"}, "did you mean 'paper'"), ({"profile": "paper"}, "data_root"), ({"cells": "mixcat"}, "did you mean 'mixcut'"),
+                                          ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"), ({"epochs": 0}, "epochs")])
+def test_impossible_grids(given, match):
+    with pytest.raises(ConfigError, match=match):
+        grid.jobs(**given)
+
+
+def test_a_grid_that_is_killed_goes_on_and_redoes_nothing(checkout):
+    first = snakemake(checkout, cores=1)
+    while not records(checkout):
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    done = {name: path.read_bytes() for name, path in records(checkout).items()}
+    assert 0 < len(done) < 3 and not (checkout / "reports").exists()
+    assert snakemake(checkout, "--unlock").wait() == 0
+    again = snakemake(checkout)
+    output = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, output
+    assert len(records(checkout)) == 3 and (checkout / "reports/demo/report.html").exists()
+    for name, content in done.items():  # the engine may doubt the run that it had just seen end, and no other
+        assert records(checkout)[name].read_bytes() == content or len(done) == 1
+    third = snakemake(checkout)
+    assert "Nothing to be done" in third.communicate(timeout=120)[0]
+
+
+def test_a_cell_that_fails_stops_no_other_and_leaves_its_notebook(checkout):
+    bad = checkout / "runs/demo/drawn/cutout/seed0"
+    bad.mkdir(parents=True)
+    (bad / "checkpoint.pt").write_bytes(b"no checkpoint")
+    process = snakemake(checkout)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode != 0 and set(records(checkout)) == {"baseline", "mixcut"}
+    assert "is not a checkpoint" in (bad / "run.log").read_text() and "is not a checkpoint" in (bad / "run.ipynb").read_text()
+    assert "checkpoint.pt" in output, "the failed log is shown"
+    shown = grid.progress(grid.jobs(runs=str(checkout / "runs"), datasets="drawn", cells="baseline,cutout,mixcut", seeds=1)).set_index("cell")
+    assert shown.done.sum() == 2 and shown.failed["cutout"] == 1
+    partial = snakemake(checkout, "so_far")
+    assert partial.wait(timeout=120) == 0 and "2 of 34 runs" in (checkout / "reports/demo/report.html").read_text()
+
+
+def test_runs_of_other_parameters_are_refused(checkout):
+    done = checkout / "runs/demo/drawn/mixcut/seed0"
+    done.mkdir(parents=True)
+    (done / "metrics.json").write_text(json.dumps({"config": {"epochs": 99}}))
+    process = snakemake(checkout)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode != 0 and "epochs = 99 there and 2 here" in output and not records(checkout).keys() - {"mixcut"}
