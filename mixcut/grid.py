@@ -35,7 +35,7 @@ _PAPER = {name: TRAINING[name] for name in ("epochs", "batch_size", "lr", "momen
 
 PROFILES = {
     "demo": Profile("drawn faces, a small network, a few epochs: it shows that everything works, and nothing of the paper's claims", 2, {"width": 0.125}, {
-        "fer2013plus": {"dataset": "drawn", "epochs": 6, "data_options": {"test": 200}},
+        "fer2013plus": {"dataset": "drawn", "epochs": 6, "data_options": {"train": 2500, "test": 200}},
         "rafdb": {"dataset": "drawn-rgb", "epochs": 4, "batch_size": 32, "data_options": {"train": 500, "test": 100}}}),
     "paper": Profile("the paper's protocol on the paper's data", RUNS, _PAPER, {name: {"dataset": name} for name in DATASETS}),
 }
