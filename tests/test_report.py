@@ -155,6 +155,8 @@ def test_records_alone_remake_the_report(several, tmp_path):
     files = {path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*") if path.is_file()}
     assert {path.as_posix() for path in files if path.parts[0] != "runs"} == PROMISED
     assert {path.name for path in files if path.parts[0] == "runs"} == set(R.RECORDS)
+    links = re.findall(r'href="([^#"]+)"', (tmp_path / "first/report.html").read_text())
+    assert len(set(links)) == 6 and all((tmp_path / "first" / link).exists() for link in links)  # every run, beside its cell
     for path in files:
         assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes(), path
 
