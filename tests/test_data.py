@@ -548,7 +548,7 @@ def test_drawn_faces_need_nothing():
 def test_drawn_rgb_has_rafs_shape():
     got = load("drawn-rgb", cache=False, train=8, test=4)
     assert got.classes == D.DATASETS["rafdb"].classes and got.train.images.shape[1:] == (3, 100, 100) and got.valid is None
-    images, votes = D.drawn_faces(8, 0, size=100, channels=3)
+    images, votes = D.drawn_faces(8, D.split_seed(0, "train"), size=100, channels=3)
     names = [D.VOTES[i] for i in votes.argmax(1)]
     assert [got.classes[i] for i in got.train.labels] == [name for name in names if name in got.classes]
 
