@@ -371,7 +371,7 @@ class Item:
     def _ipython_display_(self):
         if self.frame is not None:
             return display(table(self.frame.drop(columns="runs", errors="ignore"), f"{self.title}. {self.caption}"))
-        display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 2 // 3))
+        display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 10 // 11))
 
 # %% ../nbs/09_report.ipynb #efa1fc81
 def picture(
@@ -384,7 +384,7 @@ def picture(
     files = {}
     for kind, metadata in {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}.items():
         with plt.rc_context({"svg.hashsalt": "mixcut"}):
-            figure.savefig(buffer := BytesIO(), format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
+            figure.savefig(buffer := BytesIO(), format=kind, dpi=110, bbox_inches="tight", metadata=metadata)
         files[kind] = buffer.getvalue()
     plt.close(figure)
     return Item(name, title, caption, **files)
