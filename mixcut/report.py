@@ -29,6 +29,7 @@ from jinja2 import Environment
 from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from PIL import Image as PillowImage
 from scipy import stats
 
 import mixcut
@@ -371,7 +372,7 @@ class Item:
     def _ipython_display_(self):
         if self.frame is not None:
             return display(table(self.frame.drop(columns="runs", errors="ignore"), f"{self.title}. {self.caption}"))
-        display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 10 // 11))
+        display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 2 // 3))
 
 # %% ../nbs/09_report.ipynb #efa1fc81
 def picture(
@@ -384,10 +385,11 @@ def picture(
     files = {}
     for kind, metadata in {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}.items():
         with plt.rc_context({"svg.hashsalt": "mixcut"}):
-            figure.savefig(buffer := BytesIO(), format=kind, dpi=110, bbox_inches="tight", metadata=metadata)
+            figure.savefig(buffer := BytesIO(), format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
         files[kind] = buffer.getvalue()
     plt.close(figure)
-    return Item(name, title, caption, **files)
+    PillowImage.open(BytesIO(files["png"])).convert("RGB").quantize(256).save(small := BytesIO(), "png", optimize=True)  # a third of the size
+    return Item(name, title, caption, svg=files["svg"], png=small.getvalue())
 
 # %% ../nbs/09_report.ipynb #e7b29d83
 TEX = {"λ": r"$\lambda$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$", "Δ": r"$\Delta$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$",
