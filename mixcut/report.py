@@ -388,8 +388,11 @@ def picture(
             figure.savefig(buffer := BytesIO(), format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
         files[kind] = buffer.getvalue()
     plt.close(figure)
-    PillowImage.open(BytesIO(files["png"])).convert("RGB").quantize(256).save(small := BytesIO(), "png", optimize=True)  # a third of the size
-    return Item(name, title, caption, svg=files["svg"], png=small.getvalue())
+    drawn = PillowImage.open(BytesIO(files["png"])).convert("RGB")
+    if drawn.getcolors(10_000):  # a chart and not faces: 256 colours are enough, and a third of the size
+        drawn.quantize(256).save(small := BytesIO(), "png", optimize=True)
+        files["png"] = small.getvalue()
+    return Item(name, title, caption, **files)
 
 # %% ../nbs/09_report.ipynb #e7b29d83
 TEX = {"λ": r"$\lambda$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$", "Δ": r"$\Delta$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$",
