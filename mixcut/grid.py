@@ -19,7 +19,7 @@ import torch
 from .data import drawn_sizes
 from .evaluate import RunError
 from .paper import CELLS, DATASETS, RUNS, TRAINING, Cell
-from .train import Config, ConfigError, changed, differences, nearest, start, train_step, work
+from .train import Config, ConfigError, changed, differences, nearest, parse, start, train_step, work
 
 # %% ../nbs/08_grid.ipynb #1c0bb29e
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def jobs(
     found, places = PROFILES[profile], {p["dataset"]: (place, p) for place, p in PROFILES[profile].places.items()}
     kept, names = listed("datasets", datasets, places), listed("cells", cells, {cell.name: cell for cell in CELLS})
     grid = []
-    for seed in range(found.seeds if seeds is None else int(seeds)):
+    for seed in range(found.seeds if seeds is None else parse("seeds", seeds, int)):
         for dataset in kept:
             place, own = places[dataset]
             for cell in (c for c in CELLS if c.dataset == place and c.name in names):

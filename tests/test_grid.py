@@ -84,7 +84,7 @@ def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
 
 
 @pytest.mark.parametrize("given, match", [({"profile": "papr"}, "did you mean 'paper'"), ({"profile": "paper"}, "data_root"), ({"cells": "mixcat"}, "did you mean 'mixcut'"),
-                                          ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"), ({"epochs": 0}, "epochs")])
+                                          ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"), ({"seeds": "all"}, "a whole number"), ({"epochs": 0}, "epochs")])
 def test_impossible_grids(given, match):
     with pytest.raises(ConfigError, match=match):
         grid.jobs(**given)
