@@ -8,18 +8,17 @@ __all__ = ['PROFILES', 'Profile', 'Job', 'listed', 'root_of', 'jobs', 'images_of
 
 # %% ../nbs/08_grid.ipynb #c1a5edd4
 import json
-import time
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from .data import drawn_sizes
 from .evaluate import RunError
+from .model import flops
 from .paper import CELLS, DATASETS, RUNS, TRAINING, Cell
-from .train import Config, ConfigError, changed, differences, nearest, parse, start, train_step, work
+from .train import Config, ConfigError, changed, differences, nearest, parse, time_steps, work
 
 # %% ../nbs/08_grid.ipynb #1c0bb29e
 @dataclass(frozen=True)
@@ -119,21 +118,11 @@ def work_of(job: Job) -> dict:
 # %% ../nbs/08_grid.ipynb #745e3cb5
 def measure_rate(
     job: Job,
-    steps: int = 3,  # timed, after one that is not
 ) -> float:  # FLOP/s
-    "How fast this machine trains that job's network: the best of a few steps on random images."
+    "How fast this machine trains that job's network."
     facts, config = DATASETS[job.cell.dataset], job.config
-    crop, clock = config.crop or facts.crop, []
-    state = start(config, len(facts.classes), crop)
-    device = next(state.model.parameters()).device
-    images = torch.rand(config.batch_size, facts.channels, crop, crop, device=device)
-    labels = torch.full((config.batch_size, len(facts.classes)), 1 / len(facts.classes), device=device)
-    for _ in range(steps + 1):
-        began = time.perf_counter()
-        train_step(state, images, labels).item()
-        clock.append(time.perf_counter() - began)
-    one = work(config, {"train": config.batch_size}, len(facts.classes), crop)["training_flops"] / config.epochs
-    return one / min(clock[1:])
+    crop, classes = config.crop or facts.crop, len(facts.classes)
+    return flops(classes, crop, config.width)["training"] / time_steps(config, classes, facts.channels, crop)["training"]
 
 # %% ../nbs/08_grid.ipynb #b26658d1
 def rates_of(

@@ -8,7 +8,7 @@ import torch
 from mixcut.data import Dataset, Found, Split
 from mixcut.evaluate import RunError, load_run
 from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint,
-                          make_model, measured_splits, settings, start, train_batches, train_epoch)
+                          make_model, measured_splits, settings, start, train_batches, train_epoch, work)
 
 
 def quiet(text, last=False):
@@ -103,24 +103,54 @@ def test_a_forecast_touches_nothing(tmp_path):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_step_is_plain_sgd(tmp_path):
-    """One epoch against the loop that a reader would write."""
-    data, chosen = dataset(train=25), config(tmp_path, aug="mixcut", gamma=1.0, schedule="paper")
+def plain_batch(data, config, index, crops, transform):
+    """A MixCut batch, image by image, with the same draws."""
+    n, size = len(index), config.crop
+    top, left, mirror = (torch.randint(high, (n, 1), generator=crops, dtype=dtype) for high, dtype in ((5, torch.int64), (5, torch.int64), (2, torch.bool)))
+    images = []
+    for i, y, x, flip in zip(index, top[:, 0], left[:, 0], mirror[:, 0]):
+        image = data.train.images[i].float()[:, y:y + size, x:x + size] / 255
+        images.append(image.flip(2) if flip else image)
+    labels = [torch.eye(3)[data.train.labels[i]] for i in index]
+    drawn = transform.draw(n, size, size)
+    lam, (y0, y1, x0, x1) = drawn.lam.item(), drawn.box[0]
+    mixed = [lam * images[k] + (1 - lam) * images[partner] for k, partner in enumerate(drawn.order)]
+    for image in mixed:
+        image[:, y0:y1, x0:x1] = 0
+    return torch.stack(mixed), torch.stack([lam * labels[k] + (1 - lam) * labels[partner] for k, partner in enumerate(drawn.order)])
+
+
+@pytest.mark.parametrize("given", [{}, {"schedule": "one-cycle", "lr": 0.002, "label_smoothing": 0.1, "init": "identity", "gamma": 1.0}])
+def test_an_epoch_is_the_plain_loop(tmp_path, given):
+    """One fp32 epoch against the loop that a reader would write: images one by one, the mathematics of SGD by hand."""
+    data, chosen = dataset(train=56), config(tmp_path, aug="mixcut", batch_size=24, **given)
     state = start(chosen, 3, 32)
     loss = train_epoch(state, data.train, chosen, 1)
     model = make_model(chosen, 3, 32).train()
-    optimizer = torch.optim.SGD(model.parameters(), chosen.lr, momentum=0.9, weight_decay=5e-4)
-    torch.manual_seed(concern_seed(0, "dropout", 1))
-    total = 0
-    for images, labels in train_batches(data.train, chosen, 1):
-        optimizer.zero_grad()
-        each = -(labels * model(images).log_softmax(1)).sum(1).mean()
-        each.backward()
-        optimizer.step()
-        total += each.item() * len(images)
-    assert loss == pytest.approx(total / 25, rel=1e-4)
+    velocity, total, done = [torch.zeros_like(w) for w in model.parameters()], 0.0, 0
+    crops, transform = generator(chosen.seed, "crop", 1), chosen.transform(3, generator(chosen.seed, "mix", 1))
+    torch.manual_seed(concern_seed(chosen.seed, "dropout", 1))
+    for index in torch.randperm(56, generator=generator(chosen.seed, "order", 1)).split(chosen.batch_size):
+        images, labels = plain_batch(data, chosen, index, crops, transform)
+        targets = (1 - chosen.label_smoothing) * labels + chosen.label_smoothing / 3
+        each = -(targets * model(images).log_softmax(1)).sum(1).mean()
+        lr = learning_rate(1, chosen.epochs, chosen.lr, chosen.schedule, (done + len(index) / 2) / 56)
+        for w, v, g in zip(model.parameters(), velocity, torch.autograd.grad(each, list(model.parameters()))):
+            v.mul_(chosen.momentum).add_(g + chosen.weight_decay * w.detach())
+            w.data -= lr * v
+        total, done = total + each.item() * len(index), done + len(index)
+    assert loss == pytest.approx(total / 56, rel=1e-4)
     for a, b in zip(state.model.parameters(), model.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_low_resolution_is_the_beginning_shrunk(tmp_path):
+    data, chosen = dataset(size=72), config(tmp_path, crop=64, low_resolution=0.4)  # 24 images of 2 epochs: the first 20 of 48, so three batches
+    sides = [[images.shape[-1] for images, _ in train_batches(data.train, replace(chosen, crop=70), epoch)] for epoch in (1, 2)]
+    assert sides == [[64, 64, 64], [70, 70, 70]]
+    full = work(replace(chosen, crop=70, low_resolution=0), {"train": 24}, 3, 70)["training_flops"]
+    assert full * 0.9 < work(replace(chosen, crop=70), {"train": 24}, 3, 70)["training_flops"] < full
+    assert len(fit(replace(chosen, crop=70), data, quiet).history) == 2
 
 
 def test_gradients_are_clamped_on_request(tmp_path):
