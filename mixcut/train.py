@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -86,10 +87,11 @@ class Parameters(Subject):
     label_smoothing: float = 0.0  # this share of each label is spread over all classes
     low_resolution: float = 0.0  # this share of the run, its beginning, sees smaller images
     crop: int | None = None  # pixels; None is 44 of 48, 92 of 100, and that ratio of others
+    last10: bool = True  # measure the last ten epochs with ten crops, for that protocol; else the last alone
     best_test: bool = False  # measure every epoch on the test split, for that protocol: ten crops an epoch
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the device is faster with it
-    compile: bool = False  # compile the training step with torch.compile
+    compile: bool = False  # compile the network with torch.compile: takes a minute, then saves a part of each step
     profile: str = "single"  # the folder of runs that belong together
     runs: str = "runs"  # the folder of all runs
     overwrite: bool = False  # do a finished or differing run again
@@ -161,7 +163,9 @@ class Config(Parameters):
             self.transform(1)
         except AugmentError as error:
             raise ConfigError(str(error)) from None
-        resolve_device(self.device)
+        device = resolve_device(self.device)
+        if self.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise ConfigError("compile = True needs a C++ compiler on the CPU, and there is no g++ (nor $CXX): install one, or leave compile out")
 
     def transform(self, classes, generator=None):
         "The augmentation of this run."
@@ -449,7 +453,7 @@ def watch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_
     split = getattr(data, watched)
     row["monitor_accuracy"] = accuracy(average(measure(state, split, crop, 1)), split.labels.cpu())
     row["accuracy"] = None
-    if config.best_test or row["epoch"] > config.epochs - 10:
+    if row["epoch"] < config.epochs and (config.best_test or config.last10 and row["epoch"] > config.epochs - 10):  # `finish` measures the last
         split = getattr(data, measured)
         row["accuracy"] = accuracy(average(measure(state, split, crop, 10, on_batch)), split.labels.cpu())
     if watched != measured and (state.best is None or row["monitor_accuracy"] > state.best["monitor_accuracy"]):
@@ -522,7 +526,7 @@ def work(
     "What a run has to compute: its training, a look at the watched split each epoch, ten crops of the measured one in the last ten or in all."
     there = [images[name] for name in ("valid", "test") if images.get(name)]
     small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
-    measured = config.epochs if config.best_test else min(10, config.epochs)
+    measured = config.epochs if config.best_test else min(10, config.epochs) if config.last10 else 1
     shown, trained = there[0] * config.epochs + 10 * there[-1] * measured if there else 0, images["train"] * config.epochs
     training = trained * (config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"])
     return {"trained": trained, "shown": shown, "training_flops": training, "flops": training + full["forward"] * shown}
@@ -611,9 +615,9 @@ def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: i
 def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict) -> Run:
     "Measure the trained network, and write weights and records."
     watched, measured = measured_splits(data)
-    split, history = getattr(data, measured), pd.DataFrame(state.history)
+    split, history, logits = getattr(data, measured), pd.DataFrame(state.history), measure(state, getattr(data, measured), crop, 10)
     history["accuracy"] = history.accuracy.astype(float)
-    logits = measure(state, split, crop, 10)
+    history.loc[config.epochs - 1, "accuracy"] = accuracy(average(logits), split.labels.cpu())
     weights = {name: value.contiguous().cpu() for name, value in state.model.state_dict().items()}
     header = {"classes": json.dumps(split.classes), "config": json.dumps(chosen)}
     write_atomically(config.folder / "model.safetensors", to_safetensors(weights, header))

@@ -1,4 +1,5 @@
 """Training at the edges: odd batches, missing splits, resuming, refusing, and settings that must not change what they do not concern."""
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from mixcut.data import Dataset, Found, Split
 from mixcut.evaluate import RunError, load_run
 from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint,
-                          make_model, measured_splits, settings, start, train_batches, train_epoch, work)
+                          make_model, measured_splits, settings, start, train_batches, train_epoch, train_step, work)
 
 
 def quiet(text, last=False):
@@ -151,6 +152,33 @@ def test_low_resolution_is_the_beginning_shrunk(tmp_path):
     full = work(replace(chosen, crop=70, low_resolution=0), {"train": 24}, 3, 70)["training_flops"]
     assert full * 0.9 < work(replace(chosen, crop=70), {"train": 24}, 3, 70)["training_flops"] < full
     assert len(fit(replace(chosen, crop=70), data, quiet).history) == 2
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on the CPU")
+def test_a_compiled_step_is_the_same_step(tmp_path):
+    chosen = config(tmp_path, batch_size=24, dropout=0, width=0.125)  # a compiled dropout draws otherwise
+    eager, compiled = (start(replace(chosen, compile=on), 3, 32) for on in (False, True))
+    images, labels = next(train_batches(dataset(train=24).train, chosen))
+    losses = [train_step(state, images, labels, chosen).item() for state in (eager, compiled)]
+    gradients = [torch.cat([p.grad.flatten() for p in state.model.parameters()]) for state in (eager, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and compiled.compiled is not compiled.model
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+    train_step(compiled, images[:5], labels[:5], chosen)  # a last, smaller batch
+
+
+def test_compiling_without_a_compiler_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="needs a C.. compiler"):
+        config(tmp_path, compile=True)
+
+
+def test_only_the_last_epoch_has_ten_crops_on_request(tmp_path):
+    data = dataset()
+    long, short = config(tmp_path, epochs=3), config(tmp_path, epochs=3, last10=False, profile="short")
+    first, second = fit(long, data, quiet), fit(short, data, quiet)
+    assert forecast(short, data)["flops"] < forecast(long, data)["flops"]
+    assert second.history.accuracy.isna().tolist()[-1] is False and second.metrics["protocols"]["last10"] is None
+    assert np.array_equal(first.probabilities, second.probabilities) and first.metrics["protocols"]["last"] == second.metrics["protocols"]["last"]
 
 
 def test_gradients_are_clamped_on_request(tmp_path):
