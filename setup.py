@@ -9,6 +9,9 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
 
+extras = {name: settings[f"{name}_requirements"].split() for name in ("grid", "bench", "dev")}
+extras["dev"] += extras["grid"] + extras["bench"]
+
 setup(
     name=settings["lib_name"],
     version=settings["version"],
@@ -20,7 +23,7 @@ setup(
     packages=[settings["lib_path"]],
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={name: settings[f"{name}_requirements"].split() for name in ("grid", "dev")},
+    extras_require=extras,
     entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],
                   "console_scripts": settings["console_scripts"].split()},
     long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",

@@ -5,15 +5,21 @@
 # %% auto #0
 __all__ = ['TRANSFORMS', 'AugmentError', 'random_crop', 'ten_crop', 'to_float', 'mix', 'hole', 'inside', 'erase_', 'paste',
            'area', 'Draw', 'beta_draw', 'soften', 'check_images', 'check_labels', 'check_share', 'check_alpha',
-           'BatchTransform', 'RandomTransform', 'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut', 'label_text',
-           'make_transform', 'examples']
+           'find_labels', 'places', 'BatchTransform', 'DrawingTransform', 'whole_signature', 'RandomTransform',
+           'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut', 'label_text', 'make_transform', 'examples']
 
 # %% ../nbs/04_augment.ipynb #b9bfa810
+from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import Signature, signature
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.data import get_worker_info
+from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import ten_crop as _ten_crop
 
 # %% ../nbs/04_augment.ipynb #4a85bb96
@@ -66,7 +72,9 @@ def mix(
     lam: Tensor,  # λ in [0, 1], `[B]` or `[1]`
 ) -> Tensor:  # a new tensor, λ·batch + (1 − λ)·other
     "The interpolation of Equations (1) and (2)."
-    return torch.lerp(other, batch, lam.item() if len(lam) == 1 else lam.to(batch).view(-1, *[1] * (batch.ndim - 1)))
+    if len(lam) == 1 and not is_compiling():  # a number is a little faster than a tensor of one, and would break a compiled graph
+        return torch.lerp(other, batch, lam.item())
+    return torch.lerp(other, batch, lam.to(batch).view(-1, *[1] * (batch.ndim - 1)))
 
 # %% ../nbs/04_augment.ipynb #aaef7e79
 def hole(
@@ -83,15 +91,14 @@ def hole(
 # %% ../nbs/04_augment.ipynb #d35d49f6
 def inside(
     box: Tensor,  # int64 `[n, 4]`: top, bottom, left, right
-    height: int,  # pixels
-    width: int,  # pixels
-    device=None,  # of the result
-) -> Tensor:  # bool `[n, 1, height, width]`
+    images: Tensor,  # `[B, C, H, W]`, or videos `[B, T, C, H, W]`
+) -> Tensor:  # bool `[n, 1, H, W]` or `[n, 1, 1, H, W]`, on their device
     "Which pixels lie in the box: 1 − M, for the mask M of Equation (1)."
-    top, bottom, left, right = box.to(device).view(-1, 4, 1).unbind(1)
-    y, x = torch.arange(height, device=device), torch.arange(width, device=device)
+    height, width = images.shape[-2:]
+    top, bottom, left, right = box.to(images.device).view(-1, 4, 1).unbind(1)
+    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
+    return (rows[:, :, None] & columns[:, None, :]).view(-1, *[1] * (images.ndim - 3), height, width)
 
 # %% ../nbs/04_augment.ipynb #f3b272db
 def erase_(
@@ -99,8 +106,8 @@ def erase_(
     box: Tensor,  # int64 `[B, 4]` or `[1, 4]`, on the CPU
 ) -> Tensor:  # `images`, 0 in the box
     "M ⊙ images, with M zero inside the box."
-    if len(box) > 1:
-        return images.masked_fill_(inside(box, *images.shape[-2:], images.device), 0)
+    if len(box) > 1 or is_compiling():
+        return images.masked_fill_(inside(box, images), 0)
     top, bottom, left, right = box[0].tolist()
     images[..., top:bottom, left:right] = 0
     return images
@@ -112,8 +119,8 @@ def paste(
     box: Tensor,  # int64 `[B, 4]` or `[1, 4]`, on the CPU
 ) -> Tensor:  # a new tensor
     "The box of each image's partner pasted over the image, at the same place."
-    if len(box) > 1:
-        return torch.where(inside(box, *images.shape[-2:], images.device), images.index_select(0, order), images)
+    if len(box) > 1 or is_compiling():
+        return torch.where(inside(box, images), images.index_select(0, order), images)
     (top, bottom, left, right), pasted = box[0].tolist(), images.clone()
     pasted[..., top:bottom, left:right] = images[..., top:bottom, left:right].index_select(0, order)
     return pasted
@@ -131,11 +138,24 @@ def area(
 # %% ../nbs/04_augment.ipynb #aa2f37a3
 @dataclass
 class Draw:
-    "The random decisions for one batch of B images; n is 1, or B where each image has its own."
+    "The random decisions for one batch of B images of height × width pixels; n is 1, or B where each image has its own."
     used: Tensor  # bool `[n]`: the γ coin; where it is False, λ is 1 and the box is empty
     lam: Tensor  # float64 `[n]`: the share of the image's own label in the new one, in [0, 1]
     order: Tensor  # int64 `[B]`: the partner of each image
     box: Tensor  # int64 `[n, 4]`: the hole or the patch; top, bottom, left, right
+    share: Tensor  # float64 `[n]`: β, the box's area share before it is clipped, whether used or not
+    height: int
+    width: int
+
+    @property
+    def eta(self) -> Tensor:  # float64 `[n]`
+        "η = 1 − β, which the paper draws (Section 2)."
+        return 1 - self.share
+
+    @property
+    def area(self) -> Tensor:  # float64 `[n]`
+        "The share of the image that the box really covers."
+        return area(self.box, self.height, self.width)
 
 # %% ../nbs/04_augment.ipynb #86d33042
 def beta_draw(
@@ -162,8 +182,8 @@ def soften(
 
 # %% ../nbs/04_augment.ipynb #f91b1aac
 def check_images(images, least: int = 1):
-    "Raise `AugmentError` unless `images` is a float batch `[B, C, H, W]` of at least `least` images."
-    if not isinstance(images, Tensor) or images.ndim != 4:
+    "Raise `AugmentError` unless `images` is a float batch `[B, C, H, W]` of at least `least` images, or a `tv_tensors.Video` with one more dimension."
+    if not isinstance(images, Tensor) or images.ndim != (5 if isinstance(images, tv_tensors.Video) else 4):
         got = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise AugmentError(f"images must be one tensor [B, C, H, W], this is {got}: use the transform after batching")
     if not images.is_floating_point():
@@ -218,34 +238,125 @@ def check_alpha(alpha: float) -> float:
     return float(alpha)
 
 # %% ../nbs/04_augment.ipynb #2017b9a9
+def find_labels(
+    batch,  # a pair whose second is the labels or a mapping, or a mapping
+):
+    "The labels where torchvision's transforms look for them by default: the second of a pair, or a mapping's entry that is called `labels` or something with `label`."
+    found = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
+    if not isinstance(found, Mapping):
+        return found
+    names = sorted((name for name in found if "label" in str(name).lower()), key=lambda name: str(name).lower() != "labels")
+    if not names:
+        raise AugmentError(f"no labels among {', '.join(map(str, found))}: name an entry 'labels', or give labels_getter= a function that finds them")
+    return found[names[0]]
+
+# %% ../nbs/04_augment.ipynb #76c4a70f
+def places(
+    flat: list,  # the parts of a batch
+    labels,  # one of them
+) -> tuple:  # the positions of the images, and that of the labels
+    "Which parts of a batch are images: all `tv_tensors.Image` and `Video`, or else the first plain tensor that is not the labels. Raises `AugmentError`."
+    refused = [type(part).__name__ for part in flat if isinstance(part, (tv_tensors.BoundingBoxes, tv_tensors.Mask)) or hasattr(part, "getbands")]
+    if refused:
+        raise AugmentError(f"a batch with {refused[0]} cannot be mixed: give tensors of images, and neither boxes, masks nor PIL images")
+    at_labels = next((k for k, part in enumerate(flat) if part is labels), None)
+    images = [k for k, part in enumerate(flat) if isinstance(part, (tv_tensors.Image, tv_tensors.Video))]
+    plain = [k for k, part in enumerate(flat) if isinstance(part, Tensor) and k != at_labels]
+    if at_labels is None or not (images or plain):
+        raise AugmentError("a transform is called with images and labels, two tensors or a batch that holds them")
+    return images or plain[:1], at_labels
+
+# %% ../nbs/04_augment.ipynb #574d2751
 class BatchTransform(nn.Module):
-    "Takes a batch and its labels, gives the same images and soft labels. Raises `AugmentError` for a batch that it cannot use."
+    "Takes a batch with its labels, gives the same images and soft labels. Raises `AugmentError` for a batch that it cannot use."
     least = 1  # how many images it needs
 
     def __init__(
         self,
         *,
         num_classes: int | None = None,  # K; may be None where labels come as `[B, K]`
+        labels_getter="default",  # a function from the batch to its labels, or `find_labels`
     ):
         super().__init__()
-        self.num_classes = num_classes
+        if labels_getter != "default" and not callable(labels_getter):
+            raise AugmentError(f"labels_getter = {labels_getter!r}: it must be a function from the batch to its labels, or 'default'")
+        self.num_classes, self.labels_getter = num_classes, find_labels if labels_getter == "default" else labels_getter
 
     def forward(
         self,
-        images: Tensor,  # float `[B, C, H, W]`, in [0, 1] if 0 is to be black
-        labels: Tensor,  # int64 `[B]` or float `[B, K]`
-    ) -> tuple[Tensor, Tensor]:  # images like the input, labels float32 `[B, K]`
-        check_images(images, self.least)
-        check_labels(labels, len(images), self.num_classes)
-        return self.change(images, soften(labels, self.num_classes))
+        *batch,  # images float `[B, C, H, W]`, in [0, 1] if 0 is to be black, and labels int64 `[B]` or float `[B, K]`; or one batch that holds both
+    ):  # the same structure; images like the input, labels float32 `[B, K]`
+        batch = batch[0] if len(batch) == 1 else batch
+        (flat, structure), labels = tree_flatten(batch), self.labels_getter(batch)
+        at_images, at_labels = places(flat, labels)
+        for k in at_images:
+            check_images(flat[k], self.least)
+            check_labels(labels, len(flat[k]), self.num_classes)
+        images = [flat[k] if type(flat[k]) is Tensor else flat[k].as_subclass(Tensor) for k in at_images]
+        images, flat[at_labels], drawn = self.change(images, soften(labels.as_subclass(Tensor), self.num_classes))
+        for k, image in zip(at_images, images):
+            flat[k] = image if type(flat[k]) is Tensor else tv_tensors.wrap(image, like=flat[k])
+        return self.give(tree_unflatten(flat, structure), drawn)
+
+    def change(self, images: list, labels: Tensor) -> tuple:
+        "New images and labels, and the `Draw` that made them."
+        return images, labels, None
+
+    def give(self, batch, drawn):
+        return batch
+
+# %% ../nbs/04_augment.ipynb #79415241
+class DrawingTransform(BatchTransform):
+    "A batch transform that decides by a `Draw`, made by `draw(batch, height, width)`, and changes images and labels by `apply(images, labels, drawn)`."
+    generator = None  # on the CPU
+    seeded_for = None  # the loader's worker that the generator was seeded for
+    return_draw = False
+
+    @property
+    def source(self) -> torch.Generator | None:
+        "The generator. In a worker of a loader it is seeded anew, once, or copies of it would draw the same in every worker."
+        worker = get_worker_info()
+        if worker and self.generator and self.seeded_for != worker.seed:
+            self.seeded_for = worker.seed
+            self.generator.manual_seed((self.generator.initial_seed() + worker.seed) % 2**63)
+        return self.generator
 
     def change(self, images, labels):
-        return images, labels
+        if len({image.shape[-2:] for image in images}) > 1:
+            raise AugmentError("the images of one batch have different sizes: give each size its own batch")
+        drawn = self.draw(len(labels), *images[0].shape[-2:])
+        changed = [self.apply(image, labels, drawn) for image in images] if drawn.used.any() else [(image, labels) for image in images]
+        return [image for image, _ in changed], changed[0][1], drawn
 
-# %% ../nbs/04_augment.ipynb #fd2e4906
-class RandomTransform(BatchTransform):
-    "A batch transform that is used with probability p and decides by a `Draw`. Subclasses say what they do to pixels, in `apply`."
+    def give(self, batch, drawn):
+        return (batch, drawn) if self.return_draw else batch
+
+    def __getstate__(self):  # a generator's own pickle does not reach a spawned worker
+        generator = self.generator and (self.generator.initial_seed(), self.generator.get_state().numpy())
+        return self.__dict__ | {"generator": generator}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if state["generator"]:
+            seed, drawn = state["generator"]
+            self.generator = torch.Generator().manual_seed(seed)
+            self.generator.set_state(torch.from_numpy(drawn))
+
+# %% ../nbs/04_augment.ipynb #216317e8
+def whole_signature(cls) -> Signature:
+    "The parameters of a class and of the classes that its `**options` go to."
+    found = {}
+    for base in cls.__mro__[:cls.__mro__.index(nn.Module)]:
+        for name, parameter in signature(base.__init__).parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY and not (name in ("lam", "beta") and name not in cls.has):
+                found.setdefault(name, parameter)
+    return Signature(found.values())
+
+# %% ../nbs/04_augment.ipynb #162384e3
+class RandomTransform(DrawingTransform):
+    "A transform that is used with probability p, with a ratio λ and an area share β. Subclasses say what they do to pixels, in `apply`."
     own_hole = False  # whether each image has its own hole
+    has = ("lam", "beta")  # which of the two the method has
 
     def __init__(
         self,
@@ -256,21 +367,22 @@ class RandomTransform(BatchTransform):
         alpha: float = 1.0,  # what is drawn is drawn from Beta(alpha, alpha)
         per_sample: bool = False,  # everything is drawn for each image and not for each batch
         generator: torch.Generator | None = None,  # on the CPU; the only source of randomness; torch's own where None
-        **base,  # `num_classes`
+        return_draw: bool = False,  # give `(batch, Draw)` and not the batch alone
+        **base,  # `num_classes`, `labels_getter`
     ):
         super().__init__(**base)
         self.p, self.alpha = check_share("p", p), check_alpha(alpha)
         self.lam, self.beta = check_share("lam", lam), check_share("beta", beta)
-        self.per_sample, self.generator = per_sample, generator
+        self.per_sample, self.generator, self.return_draw = per_sample, generator, return_draw
+        for name, value in (("lam", lam), ("beta", beta)):
+            if value is not None and name not in self.has:
+                raise AugmentError(f"{type(self).__name__.lower()} has no {name}: leave {name} out, or choose a method that has one")
 
-    def change(self, images, labels):
-        drawn = self.draw(len(images), *images.shape[-2:])
-        return self.apply(images, labels, drawn) if drawn.used.any() else (images, labels)
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.__signature__ = whole_signature(cls)
 
-    def extra_repr(self):
-        return ", ".join(f"{k}={getattr(self, k)}" for k in ("p", "lam", "beta", "alpha", "per_sample", "num_classes"))
-
-# %% ../nbs/04_augment.ipynb #e23576cb
+# %% ../nbs/04_augment.ipynb #73c5db84
 class PairTransform(RandomTransform):
     "A random transform that draws one image's partner, its ratio λ, and a hole."
 
@@ -282,24 +394,27 @@ class PairTransform(RandomTransform):
     ) -> Draw:
         "The decisions for a batch: coin, λ, partners, area share, centre."
         n, holes = (batch if each else 1 for each in (self.per_sample, self.per_sample or self.own_hole))
-        used = torch.rand(n, generator=self.generator) < self.p
+        source = self.source
+        used = torch.rand(n, generator=source) < self.p
         lam = self.ratio(self.lam, n)
-        order = torch.randperm(batch, generator=self.generator)
-        share, center = self.share(lam, holes), torch.rand(holes, 2, generator=self.generator)
+        order = torch.randperm(batch, generator=source)
+        share, center = self.share(lam, holes), torch.rand(holes, 2, generator=source)
         box = torch.zeros(holes, 4, dtype=torch.int64) if share is None else hole(share, center, height, width)
-        return Draw(used, torch.where(used, lam, 1.0), order, torch.where(used[:, None], box, 0))
+        share = torch.zeros(holes, dtype=torch.float64) if share is None else share
+        return Draw(used, torch.where(used, lam, 1.0), order, torch.where(used[:, None], box, 0), share, height, width)
 
     def ratio(self, fixed, n):
         "λ or β: `n` times the fixed value, or `n` draws."
-        return beta_draw(self.alpha, n, self.generator) if fixed is None else torch.full((n,), fixed, dtype=torch.float64)
+        return beta_draw(self.alpha, n, self.source) if fixed is None else torch.full((n,), fixed, dtype=torch.float64)
 
     def share(self, lam, n):
         "The area share of the hole, `[n]`, or None where a method has no hole."
 
-# %% ../nbs/04_augment.ipynb #a04f3fe6
+# %% ../nbs/04_augment.ipynb #3ec7f90d
 class Cutout(PairTransform):
     "A black square of area share `beta`, a place of its own for each image; labels as they were (DeVries & Taylor 2017; Section 2)."
     own_hole = True
+    has = ("beta",)
 
     def __init__(self, *, p: float = 1.0, beta: float = 0.25, **options):
         super().__init__(p=p, beta=beta, **options)
@@ -310,10 +425,11 @@ class Cutout(PairTransform):
     def apply(self, images, labels, drawn):
         return erase_(images.clone(), drawn.box), labels
 
-# %% ../nbs/04_augment.ipynb #162384e3
+# %% ../nbs/04_augment.ipynb #a9c30b1e
 class Mixup(PairTransform):
     "λ of each image and 1 − λ of its partner, pixels and labels alike (Zhang et al. 2017; Section 2)."
     least = 2
+    has = ("lam",)
 
     def __init__(self, *, p: float = 1.0, lam: float | None = None, **options):
         super().__init__(p=p, lam=lam, **options)
@@ -322,10 +438,11 @@ class Mixup(PairTransform):
         order = drawn.order.to(images.device)
         return mix(images, images.index_select(0, order), drawn.lam), mix(labels, labels.index_select(0, order), drawn.lam)
 
-# %% ../nbs/04_augment.ipynb #6d6cf845
+# %% ../nbs/04_augment.ipynb #42a93cc8
 class CutMix(PairTransform):
     "A square of the partner, of area share 1 − λ before clipping; labels mixed by the pasted share (Yun et al. 2019; Section 2)."
     least = 2
+    has = ("lam",)
 
     def __init__(self, *, p: float = 0.5, lam: float | None = None, **options):
         super().__init__(p=p, lam=lam, **options)
@@ -342,15 +459,20 @@ class CutMix(PairTransform):
         order = drawn.order.to(images.device)
         return paste(images, order, drawn.box), mix(labels, labels.index_select(0, order), drawn.lam)
 
-# %% ../nbs/04_augment.ipynb #adc7f05c
+# %% ../nbs/04_augment.ipynb #2f23a76d
 class MixCut(PairTransform):
-    """The paper's method: x̃ = M ⊙ [λ x_A + (1 − λ) x_B], ỹ = λ y_A + (1 − λ) y_B (Equations (1) and (2)).
+    """MixCut: x̃ = M ⊙ [λ x_A + (1 − λ) x_B], ỹ = λ y_A + (1 − λ) y_B (Equations (1) and (2)); M is 0 in a random square and 1 elsewhere.
 
-    λ ~ Beta(alpha, alpha) unless `lam` fixes it; M is zero in a random square of area share β = 1 − η,
-    η ~ Beta(alpha, alpha), unless `beta` fixes it; a batch is changed with probability `p`, the paper's γ.
-    Called on images float `[B, C, H, W]` and labels int64 `[B]` or float `[B, K]`, it gives images of the same
-    shape and labels float32 `[B, K]`. Raises `AugmentError` for a parameter outside [0, 1], and for a batch of
-    one, of integers, or whose labels do not fit it.
+    Called as `mixcut(images, labels)`, after the loader or in a `collate_fn`, or with any batch that holds both. Images are float
+    `[B, C, H, W]` of two or more, in [0, 1] if the square is to be black; labels int64 `[B]` or float `[B, K]`. Gives the same
+    structure with new images of the same shape and type and labels float32 `[B, K]`, for a loss that takes soft labels.
+
+    num_classes: K; needed for int64 labels.  labels_getter: a function from the batch to its labels.
+    p: γ, the probability that a batch is changed.  lam: a fixed λ in [0, 1]; None draws it from Beta(alpha, alpha).
+    beta: a fixed area share of the square in [0, 1]; None draws η from Beta(alpha, alpha) and takes 1 − η.
+    per_sample: draw coin, λ and square for each image and not once a batch.  generator: the only source of randomness, on the CPU.
+    return_draw: give `(batch, Draw)`: λ, η, the square, the partners, the share really erased, and whether it was used.
+    Raises `AugmentError`, a ValueError, for a parameter outside its range and for a batch that it cannot use, saying why.
     """
     least = 2
 
@@ -365,7 +487,7 @@ class MixCut(PairTransform):
         mixed = mix(images, images.index_select(0, order), drawn.lam)
         return erase_(mixed, drawn.box), mix(labels, labels.index_select(0, order), drawn.lam)
 
-# %% ../nbs/04_augment.ipynb #76d89431
+# %% ../nbs/04_augment.ipynb #ea22b95a
 def label_text(
     label: Tensor,  # float `[K]`, a distribution
     classes: tuple,  # K names
@@ -374,10 +496,10 @@ def label_text(
     shares = sorted(((share, name) for share, name in zip(label.tolist(), classes) if share >= 0.005), reverse=True)
     return "\n".join(f"{share:.2f} {name}" if share < 0.995 else name for share, name in shares)
 
-# %% ../nbs/04_augment.ipynb #d399b0b5
+# %% ../nbs/04_augment.ipynb #0d2922f7
 TRANSFORMS = {"baseline": BatchTransform, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "mixcut": MixCut}
 
-# %% ../nbs/04_augment.ipynb #e708b73a
+# %% ../nbs/04_augment.ipynb #efab5c00
 def make_transform(
     aug: str,  # a key of `TRANSFORMS`
     num_classes: int,
@@ -387,18 +509,15 @@ def make_transform(
     "The transform of that name. Raises `AugmentError` for an option that the method does not have."
     if aug not in TRANSFORMS:
         raise AugmentError(f"aug = {aug!r}: choose from {', '.join(TRANSFORMS)}")
-    has = {"baseline": (), "cutout": ("beta",), "mixup": ("lam",), "cutmix": ("lam",), "mixcut": ("lam", "beta")}[aug]
     given = {name: value for name, value in options.items() if value is not None}
-    for name in ("lam", "beta"):
-        if name in given and name not in has:
-            raise AugmentError(f"{aug} has no {name}: leave {name} out, or choose an aug that has one")
     if aug == "baseline":
-        if gamma:
-            raise AugmentError("the baseline has no gamma: leave it out, or choose an aug")
+        if gamma or {"lam", "beta"} & set(given):
+            name = "gamma" if gamma else next(name for name in ("lam", "beta") if name in given)
+            raise AugmentError(f"baseline has no {name}: leave {name} out, or choose an aug that has one")
         return BatchTransform(num_classes=num_classes)
     return TRANSFORMS[aug](num_classes=num_classes, **given, **({} if gamma is None else {"p": gamma}))
 
-# %% ../nbs/04_augment.ipynb #331afd27
+# %% ../nbs/04_augment.ipynb #0f14c1ff
 def examples(
     pair: Tensor,  # two images, float `[2, C, H, W]`
     seed: int,  # of the draws that the methods share

@@ -7,7 +7,7 @@ __all__ = ['RECORDS', 'SpeedError', 'Case', 'in_turn', 'rates', 'spread', 'compa
            'our_loop', 'usual_loop', 'loops', 'loops_table', 'TenViews', 'plain_ten_crops', 'looks', 'epochs_table',
            'counterparts', 'mixers', 'mixers_table', 'batches', 'batches_table', 'layouts', 'loading', 'loading_table',
            'begin', 'elsewhere', 'answer', 'memory', 'peak_of', 'write_images', 'scan', 'scaling', 'scaling_table',
-           'rate_for', 'side_by_side', 'sweep', 'sweep_table', 'plot_sweep', 'precisions', 'precisions_table',
+           'rate_for', 'side_by_side', 'sweep', 'sweep_table', 'plot_sweep', 'precisions', 'precisions_table', 'trials',
            'forecast_table', 'Settings', 'imports', 'imports_table', 'memory_table', 'timed', 'measure_all', 'setup',
            'save', 'read', 'facts_of', 'tables', 'results']
 
@@ -37,7 +37,7 @@ from torchvision.transforms import v2
 # %% ../nbs/11_speed.ipynb #9b36c5ef
 from .augment import make_transform, random_crop, to_float
 from .data import Dataset, DataWarning, Split, load, write_fer_csv, write_fer_folders, write_rafdb
-from .evaluate import write_atomically
+from .evaluate import load_run, write_atomically
 from .faces import drawn_faces
 from .grid import PROFILES, forecasts, jobs, rates_of
 from .model import ImprovedVGG19, flops
@@ -419,7 +419,7 @@ def side_by_side(config: Config, seconds: float, rounds: int, progress=None) -> 
             rows.append(("threads", f"{runs} × {threads} thread{'s' * (threads > 1)}", k, sum(rates), 1.0))
     return pd.DataFrame(rows, columns=["section", "case", "round", "amount", "seconds"])
 
-# %% ../nbs/11_speed.ipynb #3dcfb2a2
+# %% ../nbs/11_speed.ipynb #5e3ad05a
 def sweep(config: Config, split: Split, widths, sizes) -> dict:  # name → `Case`
     "A training step of several widths and batch sizes, and the matrix product."
     cases = {"matrix product": matrix_product(torch.device("cpu"))}
@@ -438,7 +438,7 @@ def sweep_table(times: pd.DataFrame, classes: int = 8, crop: int = 44) -> pd.Dat
                      "GFLOP/s": rate.median() / 1e9, "% of the matrix rate": (100 * rate / per["matrix product"]).median(), "n": len(per)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_speed.ipynb #2d287f7b
+# %% ../nbs/11_speed.ipynb #3dcfb2a2
 def plot_sweep(found: pd.DataFrame) -> Figure:
     "Images a second, and the share of the matrix rate, by batch size, a line a width."
     fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.6))
@@ -453,7 +453,7 @@ def plot_sweep(found: pd.DataFrame) -> Figure:
     axes[1].legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
-# %% ../nbs/11_speed.ipynb #b2f55201
+# %% ../nbs/11_speed.ipynb #9d2e8cc4
 def precisions(config: Config, data: Dataset, seeds: int, progress=None) -> pd.DataFrame:  # a row a precision and seed
     "Whole runs in fp32 and in bf16: accuracy after the last epoch and seconds."
     rows = []
@@ -471,7 +471,26 @@ def precisions_table(runs: pd.DataFrame) -> pd.DataFrame:
                                                       seconds=("seconds", "median"), runs=("seed", "size"), images=("n", "first"))
     return found.rename(columns={"accuracies": "accuracy of each seed (%)", "mean": "mean (%)", "images": "test images"}).reset_index()
 
-# %% ../nbs/11_speed.ipynb #8b78e1fe
+# %% ../nbs/11_speed.ipynb #66949dc5
+def trials(
+    folder,  # holds runs, at any depth
+    against: str,  # the profile that the others are compared with
+) -> pd.DataFrame:  # a row a profile
+    "Runs that differ in their parameters: what each profile changes, its accuracy on the measured split after the last epoch, its cost."
+    runs = [load_run(path.parent) for path in sorted(Path(folder).glob("**/metrics.json"))]
+    groups = {profile: [run for run in runs if run.metrics["profile"] == profile] for profile in dict.fromkeys(run.metrics["profile"] for run in runs)}
+    if against not in groups:
+        raise SpeedError(f"{folder} has no runs of the profile {against!r}, only of: {', '.join(groups) or 'none'}")
+    base, rows = groups[against][0].metrics["config"], []
+    for profile, found in groups.items():
+        config = found[0].metrics["config"]
+        changed = [f"{name} = {value}" for name, value in config.items() if value != base.get(name) and name not in ("profile", "seed")]
+        one, ten = ([run.history[column].iloc[-1] for run in found] for column in ("monitor_accuracy", "accuracy"))
+        rows.append({"profile": profile, "what it changes": ", ".join(changed) or "—", "TFLOP": found[0].metrics["cost"]["training_flops"] / 1e12,
+                     "one crop (%)": ", ".join(f"{value:.2f}" for value in one), "mean (%)": np.mean(one), "ten crops, mean (%)": np.mean(ten), "runs": len(found)})
+    return pd.DataFrame(rows).sort_values("mean (%)", ascending=False)
+
+# %% ../nbs/11_speed.ipynb #6c337b37
 def forecast_table(device: str = "auto") -> pd.DataFrame:  # a row a profile and data set
     "What every profile's grid costs on this machine, one run after the other, from a few timed steps."
     frames = []
@@ -482,7 +501,7 @@ def forecast_table(device: str = "auto") -> pd.DataFrame:  # a row a profile and
     found["hours a run"] = found.hours / found.runs
     return found[["profile", "data set", "runs", "PFLOP", "hours a run", "hours"]]
 
-# %% ../nbs/11_speed.ipynb #6c337b37
+# %% ../nbs/11_speed.ipynb #69e3b1e0
 @dataclass(frozen=True)
 class Settings:
     "The parameters of `nbs/benchmark.ipynb`. Raises `SpeedError`."
@@ -507,7 +526,7 @@ class Settings:
         if self.batch_size < 2 or self.faces < 20 or self.largest < 1000:
             raise SpeedError("batch_size must be 2 or more, faces 20 or more, largest 1000 or more")
 
-# %% ../nbs/11_speed.ipynb #53acc84b
+# %% ../nbs/11_speed.ipynb #f66a3cf8
 def imports() -> dict:  # name → `Case`
     "Starting an interpreter that imports something."
     lines = {"python alone": "pass", "torch and torchvision": "import torch, torchvision", "mixcut.augment": "import mixcut.augment", "mixcut.train": "import mixcut.train"}
@@ -518,7 +537,7 @@ def imports_table(times: pd.DataFrame) -> pd.DataFrame:
     per = 1 / rates(times, "imports")
     return pd.DataFrame({"import": per.columns, "seconds": per.median().to_numpy(), "range": [spread(per[c], "{:.2f}") for c in per], "n": len(per)})
 
-# %% ../nbs/11_speed.ipynb #69e3b1e0
+# %% ../nbs/11_speed.ipynb #db85d60f
 def memory_table(settings: Settings) -> pd.DataFrame:
     "The most memory of processes that only import, or that train and look at ten crops."
     rows = [{"what": "import torch, torchvision", "peak (MB)": elsewhere("import torch, torchvision; from mixcut.speed import memory; print(memory()['peak'])")}]
@@ -527,7 +546,7 @@ def memory_table(settings: Settings) -> pd.DataFrame:
         rows.append({"what": f"train, width {width:g}, batch {settings.batch_size}", "peak (MB)": elsewhere(code)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_speed.ipynb #f66a3cf8
+# %% ../nbs/11_speed.ipynb #934d7033
 def timed(settings: Settings, folder: Path, progress) -> pd.DataFrame:
     "All sections that run in this process, in turn."
     data = load("drawn", train=max(1000, 2 * settings.batch_size), valid=settings.looks, test=0, cache=False)
@@ -545,7 +564,7 @@ def timed(settings: Settings, folder: Path, progress) -> pd.DataFrame:
     }
     return pd.concat([in_turn(name, cases(), settings.rounds, progress) for name, cases in sections.items()], ignore_index=True)
 
-# %% ../nbs/11_speed.ipynb #db85d60f
+# %% ../nbs/11_speed.ipynb #c7932b7f
 def measure_all(settings: Settings, progress=None) -> dict:  # name → table
     "The whole benchmark; minutes to an hour, as `settings` has it."
     progress, tiny = progress or Progress(), Config(width=0.25 * settings.width, batch_size=settings.batch_size, device="cpu", precision="fp32")
@@ -561,14 +580,14 @@ def measure_all(settings: Settings, progress=None) -> dict:  # name → table
     progress("measured", last=True)
     return found
 
-# %% ../nbs/11_speed.ipynb #934d7033
+# %% ../nbs/11_speed.ipynb #b38d5182
 def setup(settings: Settings) -> pd.DataFrame:  # columns name, value
     "What was measured on what, as far as it matters."
     facts = provenance() | {"instructions": torch.backends.cpu.get_cpu_capability(), **vars(settings)}
     kept = ("commit", "python", "torch", "torchvision", "machine", "system", "threads", "instructions", "width", "batch_size", "steps", "looks", "rounds", "faces", "largest", "seconds", "seeds")
     return pd.DataFrame([(name, str(facts[name])) for name in kept], columns=["name", "value"])
 
-# %% ../nbs/11_speed.ipynb #c7932b7f
+# %% ../nbs/11_speed.ipynb #87dcc9b7
 RECORDS = ("times", "scans", "precisions", "memory", "forecast", "setup")
 
 def save(found: dict, out):
@@ -584,7 +603,7 @@ def read(out) -> dict:
     except (OSError, ValueError) as error:
         raise SpeedError(f"{out} holds no benchmark ({error}): make one with -p measure True -p out {out}") from None
 
-# %% ../nbs/11_speed.ipynb #b38d5182
+# %% ../nbs/11_speed.ipynb #3861e71a
 def facts_of(found: dict, name: str) -> float:
     "A number of the setup."
     return float(found["setup"].set_index("name").value[name])
@@ -602,7 +621,7 @@ def tables(found: dict) -> dict:  # title → table
         "Memory": found["memory"], "Imports": imports_table(times), "What the grids cost": found["forecast"], "Setup": found["setup"],
     }
 
-# %% ../nbs/11_speed.ipynb #87dcc9b7
+# %% ../nbs/11_speed.ipynb #ca27327e
 def results(settings: Settings) -> dict:
     "Measure and write, or read: the records that the parameters ask for."
     if not settings.measure:
