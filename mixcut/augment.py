@@ -127,13 +127,13 @@ def paste(
 
 # %% ../nbs/04_augment.ipynb #88e7447e
 def area(
-    box: Tensor,  # int64 `[n, 4]`
+    box: Tensor,  # int64 `[n, 4]`, on the CPU
     height: int,  # pixels
     width: int,  # pixels
 ) -> Tensor:  # float64 `[n]` in [0, 1]
     "The share of the image that a box really covers, after clipping."
-    top, bottom, left, right = box.unbind(1)
-    return ((bottom - top) * (right - left)).double() / (height * width)
+    top, bottom, left, right = box.numpy().T
+    return torch.from_numpy((bottom - top) * (right - left) / (height * width))
 
 # %% ../nbs/04_augment.ipynb #aa2f37a3
 @dataclass
@@ -212,7 +212,7 @@ def check_labels(labels, batch: int, classes: int | None):
 
 # %% ../nbs/04_augment.ipynb #6d12c9f6
 def _check_values(labels, classes):
-    if labels.ndim == 1 and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    if labels.ndim == 1 and len(labels) and not 0 <= labels.numpy().min() <= labels.numpy().max() < classes:
         bad = labels[(labels < 0) | (labels >= classes)]
         raise AugmentError(f"label {bad[0].item()} is out of range: with num_classes={classes} labels are 0 to {classes - 1}")
     if labels.ndim == 2 and not ((labels >= 0).all() and (labels.sum(1) - 1).abs().max() < 1e-2):
@@ -286,17 +286,18 @@ class BatchTransform(nn.Module):
         self,
         *batch,  # images float `[B, C, H, W]`, in [0, 1] if 0 is to be black, and labels int64 `[B]` or float `[B, K]`; or one batch that holds both
     ):  # the same structure; images like the input, labels float32 `[B, K]`
+        pair = len(batch) == 2 and type(batch[0]) is type(batch[1]) is Tensor and self.labels_getter is find_labels  # nothing has to be looked for
         batch = batch[0] if len(batch) == 1 else batch
-        (flat, structure), labels = tree_flatten(batch), self.labels_getter(batch)
-        at_images, at_labels = places(flat, labels)
+        (flat, structure), labels = (list(batch), None) if pair else tree_flatten(batch), self.labels_getter(batch)
+        at_images, at_labels = ([0], 1) if pair else places(flat, labels)
         for k in at_images:
             check_images(flat[k], self.least)
             check_labels(labels, len(flat[k]), self.num_classes)
         images = [flat[k] if type(flat[k]) is Tensor else flat[k].as_subclass(Tensor) for k in at_images]
-        images, flat[at_labels], drawn = self.change(images, soften(labels.as_subclass(Tensor), self.num_classes))
+        images, flat[at_labels], drawn = self.change(images, soften(labels if type(labels) is Tensor else labels.as_subclass(Tensor), self.num_classes))
         for k, image in zip(at_images, images):
             flat[k] = image if type(flat[k]) is Tensor else tv_tensors.wrap(image, like=flat[k])
-        return self.give(tree_unflatten(flat, structure), drawn)
+        return self.give(tuple(flat) if pair else tree_unflatten(flat, structure), drawn)
 
     def change(self, images: list, labels: Tensor) -> tuple:
         "New images and labels, and the `Draw` that made them."
@@ -322,7 +323,7 @@ class DrawingTransform(BatchTransform):
         return self.generator
 
     def change(self, images, labels):
-        if len({image.shape[-2:] for image in images}) > 1:
+        if any(image.shape[-2:] != images[0].shape[-2:] for image in images[1:]):
             raise AugmentError("the images of one batch have different sizes: give each size its own batch")
         drawn = self.draw(len(labels), *images[0].shape[-2:])
         changed = [self.apply(image, labels, drawn) for image in images] if drawn.used.any() else [(image, labels) for image in images]
@@ -401,7 +402,9 @@ class PairTransform(RandomTransform):
         share, center = self.share(lam, holes), torch.rand(holes, 2, generator=source)
         box = torch.zeros(holes, 4, dtype=torch.int64) if share is None else hole(share, center, height, width)
         share = torch.zeros(holes, dtype=torch.float64) if share is None else share
-        return Draw(used, torch.where(used, lam, 1.0), order, torch.where(used[:, None], box, 0), share, height, width)
+        if self.p < 1:
+            lam, box = torch.where(used, lam, 1.0), torch.where(used[:, None], box, 0)
+        return Draw(used, lam, order, box, share, height, width)
 
     def ratio(self, fixed, n):
         "λ or β: `n` times the fixed value, or `n` draws."

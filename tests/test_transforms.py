@@ -98,6 +98,7 @@ def test_inside_torchvisions_random_choice_and_compose():
 def test_dtypes(aug, dtype, per_sample):
     images, labels = faces(dtype=dtype)
     mixed, soft = used(aug, per_sample=per_sample)(images, labels)
+    assert torch.allclose(used(aug, per_sample=per_sample)(images, torch.eye(4, dtype=dtype)[labels])[1], soft, atol=1e-2)
     exact, _ = used(aug, per_sample=per_sample)(images.double(), labels)
     assert mixed.dtype == dtype and soft.dtype == torch.float32
     assert torch.allclose(mixed.double(), exact, atol=2 * torch.finfo(dtype).eps)
