@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TRANSFORMS', 'AugmentError', 'random_crop', 'ten_crop', 'to_float', 'mix', 'hole', 'inside', 'erase_', 'paste',
            'area', 'Draw', 'beta_draw', 'soften', 'check_images', 'check_labels', 'check_share', 'check_alpha',
-           'find_labels', 'places', 'BatchTransform', 'DrawingTransform', 'whole_signature', 'RandomTransform',
-           'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut', 'label_text', 'make_transform', 'examples']
+           'find_labels', 'places', 'BatchTransform', 'whole_signature', 'DrawingTransform', 'RandomTransform',
+           'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut', 'RandomErasing', 'fill', 'GridDraw', 'HideAndSeek',
+           'label_text', 'make_transform', 'examples']
 
 # %% ../nbs/04_augment.ipynb #b9bfa810
 from collections.abc import Mapping
@@ -146,6 +147,7 @@ class Draw:
     share: Tensor  # float64 `[n]`: β, the box's area share before it is clipped, whether used or not
     height: int
     width: int
+    noise: int | None = None  # the seed of what a box is filled with, where that is noise
 
     @property
     def eta(self) -> Tensor:  # float64 `[n]`
@@ -307,11 +309,26 @@ class BatchTransform(nn.Module):
         return batch
 
 # %% ../nbs/04_augment.ipynb #79415241
+def whole_signature(cls) -> Signature:
+    "The parameters of a class and of the classes that its `**options` go to."
+    found = {}
+    for base in cls.__mro__[:cls.__mro__.index(nn.Module)]:
+        for name, parameter in signature(base.__init__).parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY and not (name in ("lam", "beta") and name not in cls.has):
+                found.setdefault(name, parameter)
+    return Signature(found.values())
+
+# %% ../nbs/04_augment.ipynb #216317e8
 class DrawingTransform(BatchTransform):
     "A batch transform that decides by a `Draw`, made by `draw(batch, height, width)`, and changes images and labels by `apply(images, labels, drawn)`."
     generator = None  # on the CPU
     seeded_for = None  # the loader's worker that the generator was seeded for
     return_draw = False
+    has = ()  # which of λ and β a method has
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.__signature__ = whole_signature(cls)
 
     @property
     def source(self) -> torch.Generator | None:
@@ -343,21 +360,11 @@ class DrawingTransform(BatchTransform):
             self.generator = torch.Generator().manual_seed(seed)
             self.generator.set_state(torch.from_numpy(drawn))
 
-# %% ../nbs/04_augment.ipynb #216317e8
-def whole_signature(cls) -> Signature:
-    "The parameters of a class and of the classes that its `**options` go to."
-    found = {}
-    for base in cls.__mro__[:cls.__mro__.index(nn.Module)]:
-        for name, parameter in signature(base.__init__).parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY and not (name in ("lam", "beta") and name not in cls.has):
-                found.setdefault(name, parameter)
-    return Signature(found.values())
-
 # %% ../nbs/04_augment.ipynb #162384e3
 class RandomTransform(DrawingTransform):
     "A transform that is used with probability p, with a ratio λ and an area share β. Subclasses say what they do to pixels, in `apply`."
     own_hole = False  # whether each image has its own hole
-    has = ("lam", "beta")  # which of the two the method has
+    has = ("lam", "beta")
 
     def __init__(
         self,
@@ -378,10 +385,6 @@ class RandomTransform(DrawingTransform):
         for name, value in (("lam", lam), ("beta", beta)):
             if value is not None and name not in self.has:
                 raise AugmentError(f"{type(self).__name__.lower()} has no {name}: leave {name} out, or choose a method that has one")
-
-    def __init_subclass__(cls, **options):
-        super().__init_subclass__(**options)
-        cls.__signature__ = whole_signature(cls)
 
 # %% ../nbs/04_augment.ipynb #73c5db84
 class PairTransform(RandomTransform):
@@ -491,6 +494,94 @@ class MixCut(PairTransform):
         return erase_(mixed, drawn.box), mix(labels, labels.index_select(0, order), drawn.lam)
 
 # %% ../nbs/04_augment.ipynb #ea22b95a
+class RandomErasing(DrawingTransform):
+    """Noise in a rectangle of each image, with probability p; labels as they were (Zhong et al. 2017, Algorithm 1).
+
+    `share`: from which to which share of the image; `ratio`: from which to which height over width; `value`: None for
+    noise in [0, 1], or what to fill with. Otherwise as `MixCut`, but `p` is for each image.
+    """
+
+    def __init__(self, *, p: float = 0.5, share: tuple = (0.02, 0.4), ratio: tuple = (0.3, 1 / 0.3), value: float | None = None,
+                 generator: torch.Generator | None = None, return_draw: bool = False, **base):
+        super().__init__(**base)
+        if not 0 < share[0] <= share[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
+            raise AugmentError(f"share = {share}, ratio = {ratio}: each must be (least, most), above 0, and a share at most 1")
+        self.p, self.share, self.ratio, self.value = check_share("p", p), share, ratio, value
+        self.generator, self.return_draw = generator, return_draw
+
+    def draw(self, batch, height, width, tries=100):
+        source = self.source
+        used = torch.rand(batch, generator=source) < self.p
+        share, ratio, top, left = torch.rand(4, batch, tries, generator=source, dtype=torch.float64)  # try again until it fits, as the algorithm does
+        share = self.share[0] + share * (self.share[1] - self.share[0])
+        ratio = self.ratio[0] + ratio * (self.ratio[1] - self.ratio[0])
+        start = torch.stack([top * height, left * width], 2)
+        end = start + torch.stack([(share * ratio).sqrt() * height, (share / ratio).sqrt() * width], 2)
+        first = (end <= torch.tensor([height, width])).all(2).to(torch.uint8).argmax(1)[:, None]
+        box = torch.stack([start, end], 3).flatten(2).take_along_dim(first[:, :, None], 1)[:, 0].round().long().clamp(max=max(height, width))
+        noise = torch.randint(2**63 - 1, (), generator=source).item()
+        share = share.take_along_dim(first, 1)[:, 0]
+        return Draw(used, torch.ones(batch, dtype=torch.float64), torch.arange(batch), torch.where(used[:, None], box, 0), share, height, width, noise=noise)
+
+    def apply(self, images, labels, drawn):
+        return fill(images, inside(drawn.box, images), self.value, drawn), labels
+
+# %% ../nbs/04_augment.ipynb #c08750ac
+def fill(
+    images: Tensor,  # `[B, C, H, W]`
+    where: Tensor,  # bool, as from `inside`
+    value: float | None,  # None for noise
+    drawn: Draw,  # whose noise it is
+) -> Tensor:  # a new tensor
+    "A number or noise in [0, 1] where a mask is."
+    if value is None:
+        shape = [len(images), *[1] * (images.ndim - 4), *images.shape[-3:]]  # the frames of a video share it
+        value = torch.rand(shape, generator=torch.Generator().manual_seed(drawn.noise)).to(images)
+    return torch.where(where, value, images)
+
+# %% ../nbs/04_augment.ipynb #40eb7255
+@dataclass
+class GridDraw(Draw):
+    "The decisions of a method that hides cells of a grid."
+    cells: Tensor | None = None  # bool `[B, rows, columns]`: which are hidden
+
+    @property
+    def area(self) -> Tensor:
+        return self.where.double().mean((1, 2, 3))
+
+    @property
+    def where(self) -> Tensor:  # bool `[B, 1, height, width]`
+        rows, columns = (torch.arange(side) * count // side for side, count in ((self.height, self.cells.shape[1]), (self.width, self.cells.shape[2])))
+        return self.cells[:, rows][:, :, columns][:, None]
+
+# %% ../nbs/04_augment.ipynb #0d661d0e
+class HideAndSeek(DrawingTransform):
+    """Each cell of a `cells` × `cells` grid hidden with probability `hide`, in each image; labels as they were (Singh & Lee 2017).
+
+    `value`: what hidden pixels become; None is the mean of the batch, for each channel. Otherwise as `MixCut`, but `p` is
+    for each image.
+    """
+
+    def __init__(self, *, p: float = 1.0, cells: int = 4, hide: float = 0.5, value: float | None = None,
+                 generator: torch.Generator | None = None, return_draw: bool = False, **base):
+        super().__init__(**base)
+        if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
+            raise AugmentError(f"cells = {cells!r}: a grid has 1, 2, ... cells on a side")
+        self.p, self.cells, self.hide, self.value = check_share("p", p), cells, check_share("hide", hide), value
+        self.generator, self.return_draw = generator, return_draw
+
+    def draw(self, batch, height, width):
+        used = torch.rand(batch, generator=self.source) < self.p
+        cells = (torch.rand(batch, self.cells, self.cells, generator=self.source) < self.hide) & used[:, None, None]
+        one = torch.ones(batch, dtype=torch.float64)
+        return GridDraw(used, one, torch.arange(batch), torch.zeros(batch, 4, dtype=torch.int64), self.hide * one, height, width, cells=cells)
+
+    def apply(self, images, labels, drawn):
+        where = drawn.where.to(images.device).view(len(images), *[1] * (images.ndim - 3), drawn.height, drawn.width)
+        mean = images.mean([d for d in range(images.ndim) if d != images.ndim - 3], keepdim=True, dtype=torch.float64).to(images) if self.value is None else self.value
+        return torch.where(where, mean, images), labels
+
+# %% ../nbs/04_augment.ipynb #22b1acb9
 def label_text(
     label: Tensor,  # float `[K]`, a distribution
     classes: tuple,  # K names
@@ -499,10 +590,11 @@ def label_text(
     shares = sorted(((share, name) for share, name in zip(label.tolist(), classes) if share >= 0.005), reverse=True)
     return "\n".join(f"{share:.2f} {name}" if share < 0.995 else name for share, name in shares)
 
-# %% ../nbs/04_augment.ipynb #0d2922f7
-TRANSFORMS = {"baseline": BatchTransform, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "mixcut": MixCut}
+# %% ../nbs/04_augment.ipynb #6f60478e
+TRANSFORMS = {"baseline": BatchTransform, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "mixcut": MixCut,
+              "random-erasing": RandomErasing, "hide-and-seek": HideAndSeek}
 
-# %% ../nbs/04_augment.ipynb #efab5c00
+# %% ../nbs/04_augment.ipynb #5024ca4b
 def make_transform(
     aug: str,  # a key of `TRANSFORMS`
     num_classes: int,
@@ -512,15 +604,15 @@ def make_transform(
     "The transform of that name. Raises `AugmentError` for an option that the method does not have."
     if aug not in TRANSFORMS:
         raise AugmentError(f"aug = {aug!r}: choose from {', '.join(TRANSFORMS)}")
-    given = {name: value for name, value in options.items() if value is not None}
-    if aug == "baseline":
-        if gamma or {"lam", "beta"} & set(given):
-            name = "gamma" if gamma else next(name for name in ("lam", "beta") if name in given)
-            raise AugmentError(f"baseline has no {name}: leave {name} out, or choose an aug that has one")
-        return BatchTransform(num_classes=num_classes)
-    return TRANSFORMS[aug](num_classes=num_classes, **given, **({} if gamma is None else {"p": gamma}))
+    takes, neutral = signature(TRANSFORMS[aug]).parameters, {"alpha": 1.0, "per_sample": False, "p": 0, "generator": options.get("generator")}
+    given = {name: value for name, value in {**options, "p": gamma}.items() if value is not None}
+    for name, value in given.items():
+        if name not in takes and value != neutral.get(name):
+            name = "gamma" if name == "p" else name
+            raise AugmentError(f"{aug} has no {name}: leave {name} out, or choose an aug that has one")
+    return TRANSFORMS[aug](num_classes=num_classes, **{name: value for name, value in given.items() if name in takes})
 
-# %% ../nbs/04_augment.ipynb #0f14c1ff
+# %% ../nbs/04_augment.ipynb #1f53c546
 def examples(
     pair: Tensor,  # two images, float `[2, C, H, W]`
     seed: int,  # of the draws that the methods share

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['USAGE', 'RULE', 'FOLDERS', 'RECIPES', 'NAMES', 'RAF_LIST', 'PARTS', 'CACHE_FORMAT', 'FINDERS', 'DataError',
            'DataWarning', 'where', 'check_split', 'Split', 'fingerprint', 'Found', 'count_table', 'differences',
-           'Dataset', 'majority', 'reading', 'read_rows', 'read_columns', 'split_of', 'vote_numbers', 'read_votes',
-           'write_votes', 'own_rows', 'pixel_row', 'read_pixels', 'tell', 'voted_splits', 'read_fer_csv',
+           'Dataset', 'majority', 'vote_shares', 'reading', 'read_rows', 'read_columns', 'split_of', 'vote_numbers',
+           'read_votes', 'write_votes', 'own_rows', 'pixel_row', 'read_pixels', 'tell', 'voted_splits', 'read_fer_csv',
            'write_fer_csv', 'as_mode', 'fit_square', 'decode', 'decode_all', 'read_labels', 'folder_votes',
            'read_fer_folders', 'write_fer_folders', 'recipe', 'known', 'subfolders', 'seek', 'Source', 'check_root',
            'unrecognised', 'find_fer2013plus', 'load_fer2013plus', 'deliver', 'refuse_compound', 'read_raf_list',
            'raf_splits', 'read_raf_tree', 'check_raf_csv', 'mirror_rows', 'read_raf_mirror', 'find_rafdb', 'load_rafdb',
            'write_rafdb', 'class_files', 'split_flat', 'all_grey', 'read_folder', 'find_folder', 'load_folder',
            'split_seed', 'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'drawn_sizes', 'stamp',
-           'cache_folder', 'replacing', 'save_cache', 'read_cache', 'through_cache', 'load']
+           'cache_folder', 'replacing', 'shares_print', 'save_cache', 'read_cache', 'through_cache', 'load']
 
 # %% ../nbs/03_data.ipynb #bd59885a
 import csv
@@ -85,15 +85,18 @@ class Split:
     images: torch.Tensor  # uint8 `[N, C, H, W]`, C = 1 or 3
     labels: torch.Tensor  # int64 `[N]`
     classes: tuple  # the label's name, by label
+    shares: torch.Tensor | None = None  # float32 `[N, classes]`: the share of the votes that each class got; None where nobody voted
 
     def __post_init__(self):
         self.classes = tuple(self.classes)
         check_split(self.images, self.labels, self.classes)
+        if self.shares is not None and tuple(self.shares.shape) != (len(self.labels), len(self.classes)):
+            raise DataError(f"shares of votes must be [{len(self.labels)}, {len(self.classes)}], not {list(self.shares.shape)}")
 
     def __len__(self) -> int: return len(self.labels)
 
     def __getitem__(self, index) -> "Split":  # a slice, or a tensor of indices or of booleans
-        return Split(self.images[index], self.labels[index], self.classes)
+        return Split(self.images[index], self.labels[index], self.classes, None if self.shares is None else self.shares[index])
 
     def __repr__(self) -> str:
         return f"Split({len(self):,} images of {' × '.join(map(str, self.images.shape[1:]))}, {len(self.classes)} classes)"
@@ -198,7 +201,16 @@ def majority(
     labels = votes.argmax(1)
     return labels, labels < len(EXPRESSIONS)
 
-# %% ../nbs/03_data.ipynb #627c9fa3
+# %% ../nbs/03_data.ipynb #801c969d
+def vote_shares(
+    votes,  # whole numbers `[N, 10]`, columns as in `VOTES`, with a vote for one of the classes in each row
+    classes: tuple,  # names, in the labels' order
+) -> torch.Tensor:  # float32 `[N, classes]`, rows sum to one
+    "How the votes for the classes are divided among them."
+    among = torch.as_tensor(np.asarray(votes))[:, [VOTES.index(name) for name in classes]].double()
+    return (among / among.sum(1, keepdim=True)).float()
+
+# %% ../nbs/03_data.ipynb #fecd50a1
 @contextmanager
 def reading(path):
     "Turn what can go wrong while a text file is read into a `DataError`."
@@ -211,7 +223,7 @@ def reading(path):
     except OSError as error:
         raise DataError(f"{where(path)}: cannot be read ({error.strerror})") from error
 
-# %% ../nbs/03_data.ipynb #fcd50d08
+# %% ../nbs/03_data.ipynb #5b941f27
 def read_rows(
     path,  # a CSV file
 ) -> Iterator:  # line number from 1, list of cells without the blanks around them; empty lines are left out
@@ -222,7 +234,7 @@ def read_rows(
                 cells = next(csv.reader([line], skipinitialspace=True)) if '"' in line else line.split(",")
                 yield number, [cell.strip() for cell in cells]
 
-# %% ../nbs/03_data.ipynb #d34602c4
+# %% ../nbs/03_data.ipynb #94158a3d
 def read_columns(
     path,  # a CSV file with a header
     wanted: tuple,  # the columns' names, blanks aside
@@ -238,10 +250,10 @@ def read_columns(
             raise DataError(f"{where(path, line)}: {len(cells)} cells, but the header has {len(header)}. Is the file cut short?")
         yield line, [cells[place] for place in places]
 
-# %% ../nbs/03_data.ipynb #5b941f27
+# %% ../nbs/03_data.ipynb #04e87b57
 USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 
-# %% ../nbs/03_data.ipynb #94158a3d
+# %% ../nbs/03_data.ipynb #66514125
 def split_of(
     usage: str,  # the cell
     spot: str,  # where it stands
@@ -251,7 +263,7 @@ def split_of(
         raise DataError(f"{spot}: Usage is {usage!r}, not one of {', '.join(USAGE)}")
     return USAGE[usage]
 
-# %% ../nbs/03_data.ipynb #cc652ba6
+# %% ../nbs/03_data.ipynb #20c8eb3c
 def vote_numbers(
     cells: list,  # ten texts
     spot: str,  # where they stand
@@ -265,7 +277,7 @@ def vote_numbers(
         raise DataError(f"{spot}: votes must be whole numbers from 0 up and not all zero, not {', '.join(cells)}. Download the file again")
     return [int(vote) for vote in votes]
 
-# %% ../nbs/03_data.ipynb #66514125
+# %% ../nbs/03_data.ipynb #555a06c2
 def read_votes(
     path,  # FER+'s `fer2013new.csv`
 ) -> pd.DataFrame:  # a row per face: line, split, image (a name or ""), then the ten votes
@@ -278,7 +290,7 @@ def read_votes(
         raise DataError(f"{where(path)}: a header and no votes. Download the file again")
     return pd.DataFrame(table, columns=["line", "split", "image", *VOTES])
 
-# %% ../nbs/03_data.ipynb #22ba6e2e
+# %% ../nbs/03_data.ipynb #a5edba17
 def write_votes(
     path,  # the file to write
     votes,  # `[N, 10]`
@@ -291,7 +303,7 @@ def write_votes(
     table.insert(0, "Usage", usage)
     table.to_csv(path, index=False)
 
-# %% ../nbs/03_data.ipynb #a5edba17
+# %% ../nbs/03_data.ipynb #8da02780
 def own_rows(
     votes: pd.DataFrame,  # rows with a column `image`, in file order
 ) -> pd.DataFrame:  # the named rows, each name once; `doubled` tells the names that stood twice
@@ -305,7 +317,7 @@ def own_rows(
     nearest = (number - before).abs().sort_values(kind="stable").index
     return named.assign(doubled=twice).loc[named.loc[nearest].image.drop_duplicates().index.sort_values()]
 
-# %% ../nbs/03_data.ipynb #8da02780
+# %% ../nbs/03_data.ipynb #408cba47
 def pixel_row(
     text: str,  # 2,304 numbers with blanks between them
     spot: str,  # where it stands
@@ -323,7 +335,7 @@ def pixel_row(
         raise DataError(f"{spot}: pixel {bad} is outside 0..255. Download the file again")
     return values.astype(np.uint8).reshape(1, 48, 48)
 
-# %% ../nbs/03_data.ipynb #408cba47
+# %% ../nbs/03_data.ipynb #7792e8d8
 def read_pixels(
     path,  # `fer2013.csv` or `icml_face_data.csv`
     votes: pd.DataFrame,  # from `read_votes`
@@ -344,7 +356,7 @@ def read_pixels(
         raise DataError(f"{where(path)}: {done:,} rows of pixels, but {len(votes):,} of votes. Is the file cut short?")
     return images
 
-# %% ../nbs/03_data.ipynb #f85a8bab
+# %% ../nbs/03_data.ipynb #ee1076d7
 def tell(
     progress,  # None, or called as `(done, total, what)`
     done: int,  # so many are done
@@ -355,7 +367,7 @@ def tell(
     if progress is not None and (done == total or done % 512 == 0):
         progress(done, total, what)
 
-# %% ../nbs/03_data.ipynb #0c8d82df
+# %% ../nbs/03_data.ipynb #058c1d1c
 def voted_splits(
     images: np.ndarray,  # uint8 `[N, 1, 48, 48]`
     votes: pd.DataFrame,  # N rows with `split` and the ten votes
@@ -365,13 +377,13 @@ def voted_splits(
     splits, names = {}, votes.split.to_numpy()
     for key in ("train", "valid", "test"):
         if len(chosen := np.flatnonzero((names == key) & keep.numpy())):
-            splits[key] = Split(torch.from_numpy(images[chosen]), labels[chosen], EXPRESSIONS)
+            splits[key] = Split(torch.from_numpy(images[chosen]), labels[chosen], EXPRESSIONS, vote_shares(votes[list(VOTES)].to_numpy()[chosen], EXPRESSIONS))
     return splits, [f"{int((~keep).sum()):,} of {len(keep):,} faces thrown away: most votes for unknown or NF"]
 
-# %% ../nbs/03_data.ipynb #7792e8d8
+# %% ../nbs/03_data.ipynb #6e46e1fe
 RULE = "the largest of ten vote columns, the first of equals; then without unknown and NF"
 
-# %% ../nbs/03_data.ipynb #ee1076d7
+# %% ../nbs/03_data.ipynb #593e8843
 def read_fer_csv(
     pixels: Path,  # `fer2013.csv` or `icml_face_data.csv`
     votes: Path,  # `fer2013new.csv`
@@ -382,7 +394,7 @@ def read_fer_csv(
     splits, notes = voted_splits(read_pixels(pixels, table, progress), table)
     return splits, Found(f"{pixels.name} + {votes.name}", RULE + "; joined row by row", [pixels.name, votes.name], notes)
 
-# %% ../nbs/03_data.ipynb #6e46e1fe
+# %% ../nbs/03_data.ipynb #3a7f557c
 def write_fer_csv(
     root: Path,  # the folder to write in
     images,  # uint8 `[N, 1, 48, 48]`
@@ -399,7 +411,7 @@ def write_fer_csv(
     table.to_csv(root / ("icml_face_data.csv" if icml else "fer2013.csv"), index=False)
     write_votes(root / "fer2013new.csv", votes, usage)
 
-# %% ../nbs/03_data.ipynb #3a7f557c
+# %% ../nbs/03_data.ipynb #25ab7792
 def as_mode(
     image: Image.Image,  # any mode
     channels: int,  # 1 or 3
@@ -411,7 +423,7 @@ def as_mode(
         image = image.convert("RGBA")
     return image.convert("L" if channels == 1 else "RGB")
 
-# %% ../nbs/03_data.ipynb #2bcea0d8
+# %% ../nbs/03_data.ipynb #bc0191c3
 def fit_square(
     image: Image.Image,  # mode L or RGB
     size: int,  # side of the result, pixels
@@ -419,7 +431,7 @@ def fit_square(
     "The shorter side scaled to `size` (antialiased), then the middle."
     return F.center_crop(F.resize(image, size, antialias=True), size)
 
-# %% ../nbs/03_data.ipynb #d110cca7
+# %% ../nbs/03_data.ipynb #233c2d90
 def decode(
     path,  # an image file
     size: int,  # side, pixels
@@ -437,7 +449,7 @@ def decode(
     pixels = np.asarray(fit_square(image, size) if fit else image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
-# %% ../nbs/03_data.ipynb #25ab7792
+# %% ../nbs/03_data.ipynb #4a87aec7
 def decode_all(
     paths: list,  # image files
     size: int,  # side, pixels
@@ -459,10 +471,10 @@ def decode_all(
         tell(progress, i + 1, len(paths), "decoding images")
     return images[:len(good)], good
 
-# %% ../nbs/03_data.ipynb #4a87aec7
+# %% ../nbs/03_data.ipynb #c08af796
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 
-# %% ../nbs/03_data.ipynb #11e67981
+# %% ../nbs/03_data.ipynb #b1d21660
 def read_labels(
     path,  # a `label.csv`
     split: str,  # whose it is
@@ -478,7 +490,7 @@ def read_labels(
         raise DataError(f"{where(path)} is empty. Unpack the folder again")
     return pd.DataFrame(table, columns=["line", "split", "image", *VOTES])
 
-# %% ../nbs/03_data.ipynb #7ab4818a
+# %% ../nbs/03_data.ipynb #acef243a
 def folder_votes(
     folder: Path,  # such as `FER2013Train`
     split: str,  # whose it is
@@ -501,7 +513,7 @@ def folder_votes(
         notes.append(f"{folder.name}: {len(there) - len(mine):,} images have no votes and are left out")
     return mine, notes
 
-# %% ../nbs/03_data.ipynb #c08af796
+# %% ../nbs/03_data.ipynb #9e7a906c
 def read_fer_folders(
     folders: dict,  # split's name → folder
     votes: Path | None,  # `fer2013new.csv`, or None for each folder's `label.csv`
@@ -522,7 +534,7 @@ def read_fer_folders(
     sources = [f"{folder.name}/, {len(parts[key][0]):,} PNG files" for key, folder in folders.items()]
     return splits, Found("FER+ folders", f"{RULE}; votes from {file}, by image name", [*sources, file], notes)
 
-# %% ../nbs/03_data.ipynb #b1d21660
+# %% ../nbs/03_data.ipynb #b6f2a6f7
 def write_fer_folders(
     root: Path,  # the folder to write in
     images,  # uint8 `[N, 1, 48, 48]`
@@ -539,7 +551,7 @@ def write_fer_folders(
         lines = [f'fer{i:07d}.png,"(0, 0, 48, 48)",' + ",".join(map(str, votes[i].tolist())) for i in rows]
         (folder / "label.csv").write_text("".join(f"{line}\n" for line in lines))
 
-# %% ../nbs/03_data.ipynb #b6f2a6f7
+# %% ../nbs/03_data.ipynb #d2ebbbe5
 RECIPES = {
     "drawn": "Nothing to get: the faces are drawn by mixcut.faces, in the shape of FER2013Plus. Free to use.",
     "drawn-rgb": "Nothing to get: the faces are drawn by mixcut.faces, in the shape of RAF-DB. Free to use.",
@@ -559,17 +571,17 @@ The compound part is another task, and is refused.""",
 (valid and test may be missing), or   root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 }
 
-# %% ../nbs/03_data.ipynb #2298c6cf
+# %% ../nbs/03_data.ipynb #2744bb14
 NAMES = tuple(RECIPES)
 
-# %% ../nbs/03_data.ipynb #818be060
+# %% ../nbs/03_data.ipynb #fa02bb73
 def recipe(
     name: str,  # one of `NAMES`
 ) -> str:  # plain text, several lines
     "How to get a data set, where to put it, and on what terms it may be used. Raises `DataError` for an unknown name."
     return RECIPES[known(name, NAMES, "data set")]
 
-# %% ../nbs/03_data.ipynb #d2ebbbe5
+# %% ../nbs/03_data.ipynb #b4a5761e
 def known(
     name: str,  # what was asked for
     names: tuple,  # what there is
@@ -581,14 +593,14 @@ def known(
         raise DataError(f"no {what} {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "") + f". There are: {', '.join(names) or 'none'}")
     return name
 
-# %% ../nbs/03_data.ipynb #b4a5761e
+# %% ../nbs/03_data.ipynb #cc09d3ff
 def subfolders(
     root: Path,  # a folder
 ) -> list:  # paths, sorted by name
     "The folders in a folder, without hidden ones and what macOS adds to archives."
     return sorted(path for path in Path(root).iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
-# %% ../nbs/03_data.ipynb #aaeba66c
+# %% ../nbs/03_data.ipynb #fcf3414e
 def seek(
     root: Path,  # where to look
     name: str,  # a file or folder, as a path
@@ -601,7 +613,7 @@ def seek(
         raise DataError(f"{name} is in {' and in '.join(hit.parent.name for hit in hits)}. Give the one that is meant as the root")
     return hits[0] if hits else None
 
-# %% ../nbs/03_data.ipynb #fcf3414e
+# %% ../nbs/03_data.ipynb #eec2e830
 @dataclass
 class Source:
     "A data set that was recognised but not read yet."
@@ -611,7 +623,7 @@ class Source:
     read: Callable  # takes `progress`, gives the splits by name and `Found`
     options: dict = field(default_factory=dict)  # what else decides the result
 
-# %% ../nbs/03_data.ipynb #0a13e5e8
+# %% ../nbs/03_data.ipynb #42a9902a
 def check_root(
     name: str,  # the data set
     root,  # a folder's path
@@ -627,7 +639,7 @@ def check_root(
         raise DataError(f"{root} is empty.\n\n{recipe(name)}")
     return root
 
-# %% ../nbs/03_data.ipynb #4b4ed492
+# %% ../nbs/03_data.ipynb #dd12c720
 def unrecognised(
     name: str,  # the data set
     root: Path,  # where it was looked for
@@ -638,7 +650,7 @@ def unrecognised(
     more = f" and {len(there) - 8:,} more" if len(there) > 8 else ""
     return DataError(f"{lacking} in {root}, which holds {', '.join(there[:8])}{more}.\n\n{recipe(name)}")
 
-# %% ../nbs/03_data.ipynb #eec2e830
+# %% ../nbs/03_data.ipynb #063fa156
 def find_fer2013plus(
     root,  # a folder with one of the three layouts, or one folder above it
 ) -> Source:
@@ -657,7 +669,7 @@ def find_fer2013plus(
             raise DataError(f"{folder.name} has no label.csv, and there is no fer2013new.csv beside it. Either will do")
     return Source("fer2013plus", root, [*folders.values(), *([votes] if votes else [])], partial(read_fer_folders, folders, votes))
 
-# %% ../nbs/03_data.ipynb #42a9902a
+# %% ../nbs/03_data.ipynb #8cbba7a3
 def load_fer2013plus(
     root,  # a folder with `fer2013.csv` or `icml_face_data.csv` and `fer2013new.csv`, or with FER+'s folders
     progress: Callable | None = None,  # called as `(done, total, what)`
@@ -665,7 +677,7 @@ def load_fer2013plus(
     "FER2013Plus: 48 × 48 grey, eight classes; no cache. Raises `DataError`; warns where counts differ from the paper's."
     return deliver(find_fer2013plus(root), cache=False, progress=progress)
 
-# %% ../nbs/03_data.ipynb #dd12c720
+# %% ../nbs/03_data.ipynb #0736daa4
 def deliver(
     source: Source,  # what was found
     cache=None,  # a folder for the cache, None for the usual one, False for none
@@ -681,10 +693,10 @@ def deliver(
         warnings.warn(f"{source.name} ({found.layout}) differs from the paper's counts: {'; '.join(said)}", DataWarning, stacklevel=3)
     return dataset
 
-# %% ../nbs/03_data.ipynb #8cbba7a3
+# %% ../nbs/03_data.ipynb #25133fd5
 RAF_LIST = "EmoLabel/list_patition_label.txt"
 
-# %% ../nbs/03_data.ipynb #4c3e32d2
+# %% ../nbs/03_data.ipynb #44d20b71
 def refuse_compound(
     path: Path,  # the list
     table: pd.DataFrame,  # image, label as written, line
@@ -699,7 +711,7 @@ def refuse_compound(
         raise DataError(f"{where(path)}: this looks like RAF-DB's compound list ({'; '.join(seen)}). "
                         "Use the basic one, basic/EmoLabel/list_patition_label.txt, whose labels are 1 to 7")
 
-# %% ../nbs/03_data.ipynb #25133fd5
+# %% ../nbs/03_data.ipynb #fd5c63a8
 def read_raf_list(
     path,  # `list_patition_label.txt`
 ) -> pd.DataFrame:  # image (as in the list), label 0..6, split, line
@@ -723,7 +735,7 @@ def read_raf_list(
         raise DataError(f"{where(path, twice.line.iloc[0])}: {twice.image.iloc[0]} is listed a second time")
     return table.assign(label=table.label - 1)
 
-# %% ../nbs/03_data.ipynb #44d20b71
+# %% ../nbs/03_data.ipynb #dbbc2c39
 def raf_splits(
     table: pd.DataFrame,  # rows with path, label 0..6, split
     progress: Callable | None = None,  # called as `(done, total, what)`
@@ -736,7 +748,7 @@ def raf_splits(
             splits[key] = Split(torch.from_numpy(images[mine]), torch.tensor(table.label[mine].to_numpy()), DATASETS["rafdb"].classes)
     return splits
 
-# %% ../nbs/03_data.ipynb #fd5c63a8
+# %% ../nbs/03_data.ipynb #e1a38f46
 def read_raf_tree(
     listing: Path,  # `…/EmoLabel/list_patition_label.txt`
     progress: Callable | None = None,  # called as `(done, total, what)`
@@ -753,7 +765,7 @@ def read_raf_tree(
     return splits, Found("RAF-DB, the official tree", "the list's labels, 1 surprise .. 7 neutral",
                          ["EmoLabel/" + listing.name, f"Image/aligned/, {len(table):,} JPEG files"], notes)
 
-# %% ../nbs/03_data.ipynb #dbbc2c39
+# %% ../nbs/03_data.ipynb #a2338004
 def check_raf_csv(
     path: Path,  # `train_labels.csv` or `test_labels.csv`
     labels: dict,  # image's name → label 1..7, from the folders
@@ -768,7 +780,7 @@ def check_raf_csv(
     if len(unlisted := labels.keys() - listed.keys()):
         raise DataError(f"{where(path)}: {len(unlisted):,} images in the folders are not listed, such as {min(unlisted)}. Are they RAF-DB's?")
 
-# %% ../nbs/03_data.ipynb #e1a38f46
+# %% ../nbs/03_data.ipynb #614f195c
 def mirror_rows(
     folder: Path,  # `DATASET/train` or `DATASET/test`
 ) -> list:  # path, label 0..6, split, in the order of the images' numbers
@@ -782,7 +794,7 @@ def mirror_rows(
             raise DataError(f"{one.name} is in {folder.name}/{one.parent.name} and in {folder.name}/{two.parent.name}")
     return rows
 
-# %% ../nbs/03_data.ipynb #fcdca606
+# %% ../nbs/03_data.ipynb #d897e21a
 def read_raf_mirror(
     tree: Path,  # `DATASET`, the folder with `train` and `test`
     lists: dict,  # split's name → its CSV file, where there is one
@@ -798,7 +810,7 @@ def read_raf_mirror(
     sources = [f"{key}/, {len(part):,} JPEG files" for key, part in rows.items()] + [path.name for path in lists.values()]
     return raf_splits(table, progress), Found("RAF-DB, the mirror", "the folders' labels, 1 surprise .. 7 neutral", sources, notes)
 
-# %% ../nbs/03_data.ipynb #a2338004
+# %% ../nbs/03_data.ipynb #0bb0359e
 def find_rafdb(
     root,  # the folder with `basic` or `DATASET`, one of these two, or one folder above
 ) -> Source:
@@ -815,7 +827,7 @@ def find_rafdb(
         return Source("rafdb", root, [*folders, *lists.values()], partial(read_raf_mirror, tree, lists))
     raise unrecognised("rafdb", root, f"no basic/{RAF_LIST} and no DATASET/train/1")
 
-# %% ../nbs/03_data.ipynb #614f195c
+# %% ../nbs/03_data.ipynb #49aa3fd4
 def load_rafdb(
     root,  # the folder with `basic` or with `DATASET`
     progress: Callable | None = None,  # called as `(done, total, what)`
@@ -823,7 +835,7 @@ def load_rafdb(
     "RAF-DB's basic expressions: 100 × 100 RGB, seven classes, no valid split; no cache. Raises `DataError`; warns like `load_fer2013plus`."
     return deliver(find_rafdb(root), cache=False, progress=progress)
 
-# %% ../nbs/03_data.ipynb #d897e21a
+# %% ../nbs/03_data.ipynb #19b98f7e
 def write_rafdb(
     root: Path,  # the folder to write in
     images,  # uint8 `[N, 3, 100, 100]`
@@ -846,10 +858,10 @@ def write_rafdb(
         (root / "basic/EmoLabel").mkdir()
         (root / "basic" / RAF_LIST).write_text("\n".join(lines["train"] + lines["test"]) + "\n")
 
-# %% ../nbs/03_data.ipynb #821e3ee4
+# %% ../nbs/03_data.ipynb #17719e2b
 PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 
-# %% ../nbs/03_data.ipynb #7b056a27
+# %% ../nbs/03_data.ipynb #786cb4e0
 def class_files(
     folder: Path,  # a folder with a folder per class
     classes: tuple,  # their names
@@ -864,7 +876,7 @@ def class_files(
         raise DataError(f"{folder.name}/{empty[0]}: no image in this class. Fill the folder or remove it ({', '.join(IMG_EXTENSIONS)})")
     return pairs
 
-# %% ../nbs/03_data.ipynb #5aa9ada6
+# %% ../nbs/03_data.ipynb #1735946d
 def split_flat(
     pairs: list,  # path, label
     classes: tuple,  # names
@@ -882,7 +894,7 @@ def split_flat(
             parts[key] += [mine[i] for i in sorted(chosen)]
     return parts
 
-# %% ../nbs/03_data.ipynb #786cb4e0
+# %% ../nbs/03_data.ipynb #ab449f54
 def all_grey(
     paths: list,  # image files
 ) -> bool:
@@ -896,7 +908,7 @@ def all_grey(
             continue
     return True
 
-# %% ../nbs/03_data.ipynb #1735946d
+# %% ../nbs/03_data.ipynb #1d969147
 def read_folder(
     folders: dict,  # split's name → folder; or {"all": folder} to be split
     seed: int,  # of the split
@@ -920,7 +932,7 @@ def read_folder(
     return splits, Found(layout, f"the folder's name; {'grey' if channels == 1 else 'RGB'}, {size} × {size}, scaled and cropped to the middle",
                          [f"{key}, {len(pairs):,} images" for key, pairs in parts.items()], skipped or [])
 
-# %% ../nbs/03_data.ipynb #2f80a364
+# %% ../nbs/03_data.ipynb #45e430e5
 def find_folder(
     root,  # `{train,valid,test}/{class}/*.png`, or `{class}/*.png`
     *,
@@ -945,7 +957,7 @@ def find_folder(
     options = {"seed": seed, "size": size, "channels": channels, "skip_corrupt": skip_corrupt}
     return Source("folder", root, list(folders.values()), partial(read_folder, folders, **options), options)
 
-# %% ../nbs/03_data.ipynb #ab449f54
+# %% ../nbs/03_data.ipynb #a3b46f3c
 def load_folder(
     root,  # `{train,valid,test}/{class}/*.png`, or `{class}/*.png`
     progress: Callable | None = None,  # called as `(done, total, what)`
@@ -954,12 +966,12 @@ def load_folder(
     "Your own images, fitted to squares of `size`; no cache. Raises `DataError` with the image or the class that is wrong."
     return deliver(find_folder(root, **options), cache=False, progress=progress)
 
-# %% ../nbs/03_data.ipynb #a3b46f3c
+# %% ../nbs/03_data.ipynb #cb35478a
 def split_seed(seed: int, split: str) -> int:
     "A seed for the faces of one split: no two splits, and no two data seeds, share a face."
     return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
 
-# %% ../nbs/03_data.ipynb #4d8ea51d
+# %% ../nbs/03_data.ipynb #43614d51
 def read_drawn(
     sizes: dict,  # split's name → faces to draw
     seed: int,  # the data's seed
@@ -976,14 +988,15 @@ def read_drawn(
             progress(done, total, "drawing faces")
         images, votes = drawn_faces(count, split_seed(seed, key), size=size, channels=channels)
         labels = place[majority(votes)[0]]
-        splits[key] = Split(images[labels >= 0], labels[labels >= 0], classes)
+        kept = labels >= 0
+        splits[key] = Split(images[kept], labels[kept], classes, vote_shares(votes[kept], classes))
         notes.append(f"{key}: {int((labels < 0).sum()):,} of {count:,} faces thrown away")
         done += count
         tell(progress, done, total, "drawing faces")
     rule = RULE if classes == EXPRESSIONS else RULE + ", contempt"
     return splits, Found(f"drawn faces, seed {seed}", rule, ["mixcut.faces"], notes)
 
-# %% ../nbs/03_data.ipynb #819fc3ee
+# %% ../nbs/03_data.ipynb #67fc8a26
 def drawn_source(
     name: str,  # "drawn" or "drawn-rgb"
     facts,  # the data set that it is shaped like, from `mixcut.paper.DATASETS`
@@ -998,7 +1011,7 @@ def drawn_source(
     return Source(name, code.parent, [code], partial(read_drawn, sizes, seed, facts.classes, facts.size, facts.channels),
                   {"seed": seed, **sizes})
 
-# %% ../nbs/03_data.ipynb #cb35478a
+# %% ../nbs/03_data.ipynb #20809ca2
 def find_drawn(
     root=None,  # not used
     *,
@@ -1010,7 +1023,7 @@ def find_drawn(
     "Drawn faces in the shape of FER2013Plus."
     return drawn_source("drawn", DATASETS["fer2013plus"], seed, train=train, valid=valid, test=test)
 
-# %% ../nbs/03_data.ipynb #43614d51
+# %% ../nbs/03_data.ipynb #66395081
 def find_drawn_rgb(
     root=None,  # not used
     *,
@@ -1021,7 +1034,7 @@ def find_drawn_rgb(
     "Drawn faces in the shape of RAF-DB."
     return drawn_source("drawn-rgb", DATASETS["rafdb"], seed, train=train, test=test)
 
-# %% ../nbs/03_data.ipynb #67fc8a26
+# %% ../nbs/03_data.ipynb #030abccb
 def drawn_sizes(
     name: str,  # "drawn" or "drawn-rgb"
 ) -> dict:  # split's name → faces
@@ -1029,10 +1042,10 @@ def drawn_sizes(
     takes = inspect.signature({"drawn": find_drawn, "drawn-rgb": find_drawn_rgb}[name]).parameters
     return {key: takes[key].default for key in ("train", "valid", "test") if key in takes}
 
-# %% ../nbs/03_data.ipynb #66395081
-CACHE_FORMAT = 1  # raise it when a loader comes to give other arrays for the same files
+# %% ../nbs/03_data.ipynb #44749b84
+CACHE_FORMAT = 2  # raise it when a loader comes to give other arrays for the same files
 
-# %% ../nbs/03_data.ipynb #030abccb
+# %% ../nbs/03_data.ipynb #375f0acd
 def stamp(
     source: Source,  # what was found
 ) -> dict:  # path inside the root → [size in bytes, time of change in ns]
@@ -1047,7 +1060,7 @@ def stamp(
                 found[f"{inside}/{name}"] = [info.st_size, info.st_mtime_ns]
     return found
 
-# %% ../nbs/03_data.ipynb #30121c5d
+# %% ../nbs/03_data.ipynb #516a57c5
 def cache_folder(
     source: Source,  # what was found
     cache=None,  # a folder for all caches; None for `$XDG_CACHE_HOME/mixcut` or `~/.cache/mixcut`
@@ -1057,7 +1070,7 @@ def cache_folder(
     key = json.dumps([source.name, str(source.root.resolve()), source.options], sort_keys=True)
     return base / f"{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
-# %% ../nbs/03_data.ipynb #44749b84
+# %% ../nbs/03_data.ipynb #b92a23c8
 @contextmanager
 def replacing(
     path: Path,  # the file to write
@@ -1071,7 +1084,12 @@ def replacing(
     finally:
         Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #375f0acd
+# %% ../nbs/03_data.ipynb #80c30dc0
+def shares_print(shares: torch.Tensor) -> str:  # 16 hexadecimal digits
+    "What identifies the shares of votes."
+    return hashlib.sha256(shares.cpu().contiguous().numpy()).hexdigest()[:16]
+
+# %% ../nbs/03_data.ipynb #9da9a83f
 def save_cache(
     folder: Path,  # from `cache_folder`
     splits: dict,  # split's name → `Split`
@@ -1081,12 +1099,13 @@ def save_cache(
     "Write the arrays, then the index; then remove what an earlier index left. Raises `OSError`."
     folder.mkdir(parents=True, exist_ok=True)
     prints = {key: split.fingerprint() for key, split in splits.items()}
-    names = {f"{key}-{prints[key]}-{part}.npy": getattr(splits[key], part) for key in splits for part in ("images", "labels")}
+    names = {f"{key}-{prints[key]}-{part}.npy": array for key in splits for part in ("images", "labels", "shares")
+             if (array := getattr(splits[key], part)) is not None}
     for name, tensor in names.items():
         with replacing(folder / name) as file:
             np.save(file, tensor.numpy())
     classes = next(iter(splits.values())).classes
-    index = {"format": CACHE_FORMAT, "classes": classes, "splits": prints, "found": asdict(found), "files": files}
+    index = {"format": CACHE_FORMAT, "classes": classes, "splits": prints, "shares": {key: None if split.shares is None else shares_print(split.shares) for key, split in splits.items()}, "found": asdict(found), "files": files}
     with replacing(folder / "index.json") as file:
         file.write(json.dumps(index).encode())
     for path in folder.iterdir():
@@ -1094,7 +1113,7 @@ def save_cache(
         if old or (path.suffix == ".npy" and path.name not in names):
             path.unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #80c30dc0
+# %% ../nbs/03_data.ipynb #1192e23b
 def read_cache(
     folder: Path,  # from `cache_folder`
     files: dict,  # from `stamp`
@@ -1108,8 +1127,11 @@ def read_cache(
             return None, f"rebuilt: source files changed: {changed:,}" if changed else "rebuilt: of another version"
         splits = {}
         for key, mark in index["splits"].items():
-            images, labels = (np.load(folder / f"{key}-{mark}-{part}.npy", mmap_mode="c") for part in ("images", "labels"))
-            splits[key] = Split(torch.from_numpy(images), torch.from_numpy(labels), index["classes"])
+            images, labels, shares = (torch.from_numpy(np.load(path, mmap_mode="c")) if part != "shares" or path.exists() else None
+                                      for part in ("images", "labels", "shares") for path in [folder / f"{key}-{mark}-{part}.npy"])
+            splits[key] = Split(images, labels, index["classes"], shares)
+            if (None if shares is None else shares_print(shares)) != index["shares"][key]:
+                return None, "rebuilt: it was torn"
             if splits[key].fingerprint() != mark:
                 return None, "rebuilt: it was torn"
         return splits, Found(**index["found"])
@@ -1118,7 +1140,7 @@ def read_cache(
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None, "rebuilt: it was torn"
 
-# %% ../nbs/03_data.ipynb #9da9a83f
+# %% ../nbs/03_data.ipynb #6e142b4d
 def through_cache(
     source: Source,  # what was found
     cache=None,  # a folder for all caches, or None for the usual one
@@ -1139,10 +1161,10 @@ def through_cache(
         warnings.warn(f"the cache {folder} cannot be written ({error.strerror or error}): going on without it", DataWarning, stacklevel=4)
     return splits, found
 
-# %% ../nbs/03_data.ipynb #1192e23b
+# %% ../nbs/03_data.ipynb #91418c0b
 FINDERS = {"drawn": find_drawn, "drawn-rgb": find_drawn_rgb, "fer2013plus": find_fer2013plus, "rafdb": find_rafdb, "folder": find_folder}
 
-# %% ../nbs/03_data.ipynb #6e142b4d
+# %% ../nbs/03_data.ipynb #6be15403
 def load(
     name: str,  # one of `NAMES`
     root=None,  # the folder that holds the data; drawn faces need none

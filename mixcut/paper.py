@@ -62,7 +62,7 @@ RUNS = 5  # "We tested each method, including the Baseline, five times and then 
 
 # %% ../nbs/00_paper.ipynb #3aff43b7
 def cell_name(
-    aug: str,  # a key of `METHODS`
+    aug: str,  # a key of `METHODS`, or another method's name
     lam: float | None = None,  # a fixed λ, or None where it is drawn
     beta: float | None = None,  # a fixed β, or None where it is drawn
     gamma: float | None = None,  # a fixed γ, or None for the method's own
@@ -74,7 +74,7 @@ def cell_name(
     if beta is not None:
         share = Fraction(beta).limit_denominator(64)
         parts.append(f"beta-{share.numerator}-{share.denominator}" if share == beta else f"beta-{beta:g}")
-    if gamma is not None and gamma != METHODS[aug].gamma:
+    if gamma is not None and not (aug in METHODS and gamma == METHODS[aug].gamma):
         parts.append(f"gamma-{gamma:g}")
     return "-".join(parts)
 

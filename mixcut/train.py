@@ -43,11 +43,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mixcut
-from .augment import AugmentError, make_transform, random_crop, to_float
-from .data import NAMES, Dataset, Split, load
+from .augment import TRANSFORMS, AugmentError, make_transform, random_crop, to_float
+from .data import NAMES, Dataset, Split, load, shares_print
 from .evaluate import Run, RunError, accuracy, average, crop_logits, load_run, protocols, write_atomically
 from .model import ImprovedVGG19, flops, folded, start_as_identity
-from .paper import METHODS, TRAINING, cell_name
+from .paper import TRAINING, cell_name
 
 # %% ../nbs/07_train.ipynb #3a70e118
 class ConfigError(ValueError):
@@ -61,7 +61,8 @@ class Subject:
     dataset: str = "drawn"  # one of `mixcut.data.NAMES`
     data_root: str | None = None  # the folder of a data set that is not drawn
     data_options: dict | None = None  # further arguments of `mixcut.data.load`
-    aug: str = "mixcut"  # baseline, cutout, mixup, cutmix or mixcut
+    labels: str = "majority"  # what is learned from: the class with most votes, or "votes", their shares
+    aug: str = "mixcut"  # baseline, cutout, mixup, cutmix, mixcut; or random-erasing, hide-and-seek
     lam: float | None = None  # a fixed λ in [0, 1]; None draws it
     beta: float | None = None  # a fixed area share in [0, 1], also as "9/64"; None is the method's own
     gamma: float | None = None  # the probability of use in [0, 1]; None is the method's own
@@ -102,7 +103,7 @@ LIMITS = {"lam": (0, 1), "beta": (0, 1), "gamma": (0, 1), "alpha": (1e-6, 1e6), 
           "width": (0.01, 8), "batch_size": (2, 2**20), "lr": (0, 100), "momentum": (0, 0.9999), "weight_decay": (0, 100),
           "dropout": (0, 0.99), "grad_clamp": (1e-9, 1e9), "label_smoothing": (0, 0.99), "low_resolution": (0, 1), "crop": (32, 4096),
           "checkpoint_every": (0, 86_400)}
-CHOICES = {"dataset": tuple(NAMES), "aug": tuple(METHODS), "schedule": ("scaled", "paper", "one-cycle"), "init": ("torch", "identity"),
+CHOICES = {"dataset": tuple(NAMES), "labels": ("majority", "votes"), "aug": tuple(TRANSFORMS), "schedule": ("scaled", "paper", "one-cycle"), "init": ("torch", "identity"),
            "precision": ("auto", "fp32", "bf16")}
 
 # %% ../nbs/07_train.ipynb #bd112a61
@@ -296,7 +297,7 @@ def train_batches(
     transform, done = config.transform(len(split.classes), generator(config.seed, "mix", epoch)), 0
     for index in batch_indices(len(split), config.batch_size, order):
         images = random_crop(split.images[index.to(split.images.device)], size, crops)
-        labels = split.labels[index.to(split.labels.device)]
+        labels = (split.shares if config.labels == "votes" else split.labels)[index.to(split.labels.device)]
         images, labels = transform(to_float(images.to(device)), labels.to(device))
         side = trained_side(config, size, epoch, done / len(split))
         done += len(index)
@@ -429,6 +430,8 @@ def load_data(config: Config, progress=None) -> Dataset:
                 **(config.data_options or {}))
     if len(data.train) < 2:
         raise ConfigError(f"{data.name} has {len(data.train)} training image: a batch needs two or more")
+    if config.labels == "votes" and data.train.shares is None:
+        raise ConfigError(f"labels = 'votes': {data.name} has no votes, only one label for each image; leave labels out")
     crop_size(config, data.train)
     measured_splits(data)
     return data
@@ -465,7 +468,8 @@ def settings(config: Config, data: Dataset, crop: int, precision: str) -> dict:
     chosen = asdict(config)
     for where in ("runs", "overwrite", "data_root", "checkpoint_every"):  # where something lies and when, not what it is
         chosen.pop(where)
-    return chosen | {"device": resolve_device(config.device).type, "precision": precision, "crop": crop, "data": data.fingerprint}
+    found = {"device": resolve_device(config.device).type, "precision": precision, "crop": crop, "data": data.fingerprint}
+    return chosen | found | ({"votes": shares_print(data.train.shares)} if config.labels == "votes" else {})
 
 # %% ../nbs/07_train.ipynb #9d7cbcfe
 def differences(theirs: dict, ours: dict) -> str:
@@ -581,7 +585,8 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
         return finished
     if path.exists():
         load_checkpoint(state, path, chosen)
-    train, saved = replace(data.train, images=data.train.images.to(device), labels=data.train.labels.to(device)), time.monotonic()
+    parts, saved = {name: getattr(data.train, name) for name in ("images", "labels", "shares")}, time.monotonic()
+    train = replace(data.train, **{name: None if part is None else part.to(device) for name, part in parts.items()})
     for epoch in range(state.epoch + 1, config.epochs + 1):
         state.history.append(run_epoch(state, data, train, config, crop, progress))
         state.epoch = epoch

@@ -594,7 +594,25 @@ def test_a_changed_source_is_noticed(fer_root, tmp_path, act):
     assert again.found.cache.startswith("rebuilt: source files changed")
     assert again.fingerprint == load("fer2013plus", fer_root, cache=False).fingerprint
     assert load("fer2013plus", fer_root, cache=tmp_path / "cache").found.cache == "read"
-    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 2 * len(again.splits)  # nothing old is left
+    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3 * len(again.splits)  # nothing old is left
+
+
+def test_shares_of_votes_are_kept_in_every_layout_and_in_the_cache(csv_root, fer_root, raf_root, tmp_path):
+    read = load("fer2013plus", csv_root, cache=tmp_path / "cache"), load("fer2013plus", csv_root, cache=tmp_path / "cache"), load("fer2013plus", fer_root, cache=False)
+    assert read[1].found.cache == "read"
+    for data in read:
+        assert torch.equal(data.train.shares, torch.eye(8)[data.train.labels]) and torch.equal(data.test.shares, read[0].test.shares)
+    assert load("rafdb", raf_root, cache=False).train.shares is None
+    assert torch.equal(read[0].train[3:5].shares, read[0].train.shares[3:5])
+    [file] = (tmp_path / "cache").glob("*/train-*-shares.npy")
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\x80?")
+    again = load("fer2013plus", csv_root, cache=tmp_path / "cache")
+    assert again.found.cache == "rebuilt: it was torn" and torch.equal(again.train.shares, read[0].train.shares)
+
+
+def test_shares_must_fit(faces):
+    with pytest.raises(DataError, match=r"shares of votes must be \[20, 8\]"):
+        Split(faces[0], torch.arange(20) % 8, D.EXPRESSIONS, torch.zeros(20, 7))
 
 
 def damage(file, content):

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mixcut.data import Dataset, Found, Split
+from mixcut.data import Dataset, Found, Split, load
 from mixcut.evaluate import RunError, load_run
-from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint,
+from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint, load_data,
                           make_model, measured_splits, settings, start, train_batches, train_epoch, train_step, work)
 
 
@@ -170,6 +171,26 @@ def test_compiling_without_a_compiler_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ConfigError, match="needs a C.. compiler"):
         config(tmp_path, compile=True)
+
+
+def test_votes_are_learned_from_on_request(tmp_path):
+    data, plain = load("drawn", train=60, valid=10, test=10, cache=False), config(tmp_path, labels="votes", aug="baseline", crop=44)
+    shares = torch.cat([labels for _, labels in train_batches(data.train, plain)])
+    assert torch.allclose(shares.sum(0), data.train.shares.sum(0), atol=1e-4) and (shares.max(1).values < 1).any()
+    run = fit(plain, data, quiet)
+    assert run.metrics["config"]["votes"] and run.labels.tolist() == data.test.labels.tolist()
+    with pytest.raises(RunError, match="labels = 'votes' there and 'majority' here"):
+        fit(replace(plain, labels="majority"), data, quiet)
+    with pytest.raises(ConfigError, match="has no votes"):
+        load_data(config(tmp_path, labels="votes", dataset="folder", data_root=str(tree(tmp_path / "own"))), quiet)
+
+
+def tree(root):
+    for name in "ab":
+        (root / name).mkdir(parents=True)
+        for k in range(10):
+            Image.new("L", (50, 50), 20 * k).save(root / name / f"{k}.png")
+    return root
 
 
 def test_only_the_last_epoch_has_ten_crops_on_request(tmp_path):
