@@ -9,8 +9,8 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
 
-extras = {name: settings[f"{name}_requirements"].split() for name in ("grid", "bench", "dev")}
-extras["dev"] += extras["grid"] + extras["bench"]
+extras = {name: settings[f"{name}_requirements"].split() for name in ("grid", "bench", "predict", "recipes", "docs", "dev")}
+extras["dev"] = sorted({line for lines in extras.values() for line in lines})
 
 setup(
     name=settings["lib_name"],

@@ -624,7 +624,8 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict)
     history["accuracy"] = history.accuracy.astype(float)
     history.loc[config.epochs - 1, "accuracy"] = accuracy(average(logits), split.labels.cpu())
     weights = {name: value.contiguous().cpu() for name, value in state.model.state_dict().items()}
-    header = {"classes": json.dumps(split.classes), "config": json.dumps(chosen)}
+    images = {"size": min(split.images.shape[-2:]), "channels": split.images.shape[1]}
+    header = {name: json.dumps(value) for name, value in (("classes", split.classes), ("config", chosen), ("images", images))}
     write_atomically(config.folder / "model.safetensors", to_safetensors(weights, header))
     if state.best and np.isnan(history.accuracy[state.best["epoch"] - 1]):
         state.model.load_state_dict(state.best["weights"])

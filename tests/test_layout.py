@@ -48,9 +48,9 @@ def test_environment_is_settings():
     lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     listed = [line[2:] for line in lines if line.startswith("- ")]
     conda, pip = listed[1:listed.index("pip:")], listed[listed.index("pip:") + 1:]
-    wanted = [line for name in ("", "dev_", "grid_", "bench_") for line in settings()[f"{name}requirements"].split()]
+    wanted = [line for name in ("", "dev_", "grid_", "bench_", "predict_", "recipes_", "docs_") for line in settings()[f"{name}requirements"].split()]
     assert conda == [f"python>={settings()['min_python']}", "pip"]
-    assert pip == [*wanted, "-e ."]
+    assert pip == [*dict.fromkeys(wanted), "-e ."]
 
 
 def test_run_takes_every_parameter_with_its_default():
@@ -68,7 +68,7 @@ def test_notebooks_are_clean(tmp_path):
 def test_parameters_tag_survives_cleaning(tmp_path):
     # without allowed_cell_metadata_keys, papermill would inject above the defaults and every run would be the default
     in_copy(tmp_path, "nbdev_clean")
-    for name in ("run.ipynb", "report.ipynb", "benchmark.ipynb"):
+    for name in ("run.ipynb", "report.ipynb", "benchmark.ipynb", "predict.ipynb"):
         tags = [cell["metadata"].get("tags") for cell in cells(tmp_path / "copy" / "nbs" / name)]
         assert tags.count(["parameters"]) == 1, name
 
@@ -88,7 +88,7 @@ def test_outputs_are_those_a_reader_wants(notebook):
 def test_code_cells_fit_on_a_screen(notebook):
     for cell in cells(notebook):
         assert len(cell["source"]) <= 32, "".join(cell["source"])
-        if notebook.name in ("run.ipynb", "report.ipynb", "benchmark.ipynb"):
+        if notebook.name in ("run.ipynb", "report.ipynb", "benchmark.ipynb", "predict.ipynb"):
             assert not re.search(r"^\s*(def|class) ", "".join(cell["source"]), re.M), "logic lives in rooms"
 
 
