@@ -182,10 +182,10 @@ def show_faces(photo: np.ndarray, faces: list, network: Network) -> Figure:
     show_boxes(photo, [face.box for face in faces], fig.add_subplot(parts[0, :]))
     for k, face in enumerate(faces):
         seen, bars = fig.add_subplot(parts[1, k]), fig.add_subplot(parts[2, k])
-        seen.imshow(face.image.movedim(0, 2), cmap="gray", vmin=0, vmax=255)
+        seen.imshow(face.image.movedim(0, 2).numpy(), cmap="gray", vmin=0, vmax=255)
         seen.set(xticks=[], yticks=[], title=f"{k + 1}")
         best = face.probabilities.argmax().item()
-        bars.barh(network.classes, face.probabilities, color=["#D55E00" if c == best else "#7f7f7f" for c in range(len(network.classes))])
+        bars.barh(network.classes, face.probabilities.numpy(), color=["#D55E00" if c == best else "#7f7f7f" for c in range(len(network.classes))])
         bars.set(xlim=(0, 1), xticks=[0, 0.5, 1])
         bars.invert_yaxis()
         if k:
