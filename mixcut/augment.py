@@ -32,6 +32,7 @@ def random_crop(
     images: Tensor,  # `[B, C, H, W]`, any dtype
     size: int,  # side of the crop, pixels; H and W at the most
     generator: torch.Generator | None = None,  # draws the corners and the mirrors; torch's own where None
+    mirrored: bool = True,  # False for what has a left and a right, such as digits
 ) -> Tensor:  # `[B, C, size, size]`, a new tensor of the same dtype
     "A crop of `size` at a uniform place in each image, and its mirror with probability 1/2 (Section 3.1)."
     batch, _, height, width = images.shape
@@ -39,7 +40,7 @@ def random_crop(
         raise AugmentError(f"a crop of {size} pixels does not fit into images of {height}×{width}: choose a smaller crop")
     top = torch.randint(height - size + 1, (batch, 1), generator=generator)
     left = torch.randint(width - size + 1, (batch, 1), generator=generator)
-    mirror = torch.randint(2, (batch, 1), generator=generator, dtype=torch.bool)
+    mirror = torch.randint(2, (batch, 1), generator=generator, dtype=torch.bool) & mirrored
     steps = torch.arange(size)
     rows = (top + steps).to(images.device)
     columns = (left + torch.where(mirror, steps.flip(0), steps)).to(images.device)

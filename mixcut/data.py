@@ -12,8 +12,8 @@ __all__ = ['USAGE', 'RULE', 'FOLDERS', 'RECIPES', 'NAMES', 'RAF_LIST', 'PARTS', 
            'unrecognised', 'find_fer2013plus', 'load_fer2013plus', 'deliver', 'refuse_compound', 'read_raf_list',
            'raf_splits', 'read_raf_tree', 'check_raf_csv', 'mirror_rows', 'read_raf_mirror', 'find_rafdb', 'load_rafdb',
            'write_rafdb', 'class_files', 'split_flat', 'all_grey', 'read_folder', 'find_folder', 'load_folder',
-           'split_seed', 'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'drawn_sizes', 'stamp',
-           'cache_folder', 'replacing', 'shares_print', 'save_cache', 'read_cache', 'through_cache', 'load']
+           'write_digits', 'split_seed', 'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'drawn_sizes',
+           'stamp', 'cache_folder', 'replacing', 'shares_print', 'save_cache', 'read_cache', 'through_cache', 'load']
 
 # %% ../nbs/03_data.ipynb #bd59885a
 import csv
@@ -967,11 +967,31 @@ def load_folder(
     return deliver(find_folder(root, **options), cache=False, progress=progress)
 
 # %% ../nbs/03_data.ipynb #cb35478a
+def write_digits(
+    root,  # the folder to write in
+    test: float = 0.3,  # the share of each class for test, and a third of that for valid
+):
+    "scikit-learn's digits as `{train,valid,test}/{digit}/*.png`; the same division each time. Raises `DataError` without scikit-learn."
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError("the digits come with scikit-learn: pip install scikit-learn") from None
+    digits = load_digits()
+    for label in range(10):
+        mine = np.random.default_rng(label).permutation(np.flatnonzero(digits.target == label))
+        ends = np.cumsum([round(len(mine) * test), round(len(mine) * test / 3)])
+        for part, chosen in zip(("test", "valid", "train"), np.split(mine, ends)):
+            folder = Path(root) / part / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in chosen:
+                Image.fromarray((digits.images[i] * 255 / 16).round().astype(np.uint8)).save(folder / f"{i:04d}.png")
+
+# %% ../nbs/03_data.ipynb #20809ca2
 def split_seed(seed: int, split: str) -> int:
     "A seed for the faces of one split: no two splits, and no two data seeds, share a face."
     return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
 
-# %% ../nbs/03_data.ipynb #43614d51
+# %% ../nbs/03_data.ipynb #66395081
 def read_drawn(
     sizes: dict,  # split's name → faces to draw
     seed: int,  # the data's seed
@@ -996,7 +1016,7 @@ def read_drawn(
     rule = RULE if classes == EXPRESSIONS else RULE + ", contempt"
     return splits, Found(f"drawn faces, seed {seed}", rule, ["mixcut.faces"], notes)
 
-# %% ../nbs/03_data.ipynb #67fc8a26
+# %% ../nbs/03_data.ipynb #030abccb
 def drawn_source(
     name: str,  # "drawn" or "drawn-rgb"
     facts,  # the data set that it is shaped like, from `mixcut.paper.DATASETS`
@@ -1011,7 +1031,7 @@ def drawn_source(
     return Source(name, code.parent, [code], partial(read_drawn, sizes, seed, facts.classes, facts.size, facts.channels),
                   {"seed": seed, **sizes})
 
-# %% ../nbs/03_data.ipynb #20809ca2
+# %% ../nbs/03_data.ipynb #30121c5d
 def find_drawn(
     root=None,  # not used
     *,
@@ -1023,7 +1043,7 @@ def find_drawn(
     "Drawn faces in the shape of FER2013Plus."
     return drawn_source("drawn", DATASETS["fer2013plus"], seed, train=train, valid=valid, test=test)
 
-# %% ../nbs/03_data.ipynb #66395081
+# %% ../nbs/03_data.ipynb #44749b84
 def find_drawn_rgb(
     root=None,  # not used
     *,
@@ -1034,7 +1054,7 @@ def find_drawn_rgb(
     "Drawn faces in the shape of RAF-DB."
     return drawn_source("drawn-rgb", DATASETS["rafdb"], seed, train=train, test=test)
 
-# %% ../nbs/03_data.ipynb #030abccb
+# %% ../nbs/03_data.ipynb #375f0acd
 def drawn_sizes(
     name: str,  # "drawn" or "drawn-rgb"
 ) -> dict:  # split's name → faces
@@ -1042,10 +1062,10 @@ def drawn_sizes(
     takes = inspect.signature({"drawn": find_drawn, "drawn-rgb": find_drawn_rgb}[name]).parameters
     return {key: takes[key].default for key in ("train", "valid", "test") if key in takes}
 
-# %% ../nbs/03_data.ipynb #44749b84
+# %% ../nbs/03_data.ipynb #b92a23c8
 CACHE_FORMAT = 2  # raise it when a loader comes to give other arrays for the same files
 
-# %% ../nbs/03_data.ipynb #375f0acd
+# %% ../nbs/03_data.ipynb #80c30dc0
 def stamp(
     source: Source,  # what was found
 ) -> dict:  # path inside the root → [size in bytes, time of change in ns]
@@ -1060,7 +1080,7 @@ def stamp(
                 found[f"{inside}/{name}"] = [info.st_size, info.st_mtime_ns]
     return found
 
-# %% ../nbs/03_data.ipynb #516a57c5
+# %% ../nbs/03_data.ipynb #9da9a83f
 def cache_folder(
     source: Source,  # what was found
     cache=None,  # a folder for all caches; None for `$XDG_CACHE_HOME/mixcut` or `~/.cache/mixcut`
@@ -1070,7 +1090,7 @@ def cache_folder(
     key = json.dumps([source.name, str(source.root.resolve()), source.options], sort_keys=True)
     return base / f"{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
-# %% ../nbs/03_data.ipynb #b92a23c8
+# %% ../nbs/03_data.ipynb #6a215f9b
 @contextmanager
 def replacing(
     path: Path,  # the file to write
@@ -1084,12 +1104,12 @@ def replacing(
     finally:
         Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #80c30dc0
+# %% ../nbs/03_data.ipynb #5cdd64c2
 def shares_print(shares: torch.Tensor) -> str:  # 16 hexadecimal digits
     "What identifies the shares of votes."
     return hashlib.sha256(shares.cpu().contiguous().numpy()).hexdigest()[:16]
 
-# %% ../nbs/03_data.ipynb #9da9a83f
+# %% ../nbs/03_data.ipynb #1192e23b
 def save_cache(
     folder: Path,  # from `cache_folder`
     splits: dict,  # split's name → `Split`
@@ -1113,7 +1133,7 @@ def save_cache(
         if old or (path.suffix == ".npy" and path.name not in names):
             path.unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #1192e23b
+# %% ../nbs/03_data.ipynb #f7677e18
 def read_cache(
     folder: Path,  # from `cache_folder`
     files: dict,  # from `stamp`
@@ -1140,7 +1160,7 @@ def read_cache(
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None, "rebuilt: it was torn"
 
-# %% ../nbs/03_data.ipynb #6e142b4d
+# %% ../nbs/03_data.ipynb #91418c0b
 def through_cache(
     source: Source,  # what was found
     cache=None,  # a folder for all caches, or None for the usual one
@@ -1161,10 +1181,10 @@ def through_cache(
         warnings.warn(f"the cache {folder} cannot be written ({error.strerror or error}): going on without it", DataWarning, stacklevel=4)
     return splits, found
 
-# %% ../nbs/03_data.ipynb #91418c0b
+# %% ../nbs/03_data.ipynb #317fd73a
 FINDERS = {"drawn": find_drawn, "drawn-rgb": find_drawn_rgb, "fer2013plus": find_fer2013plus, "rafdb": find_rafdb, "folder": find_folder}
 
-# %% ../nbs/03_data.ipynb #6be15403
+# %% ../nbs/03_data.ipynb #7cecbdb4
 def load(
     name: str,  # one of `NAMES`
     root=None,  # the folder that holds the data; drawn faces need none

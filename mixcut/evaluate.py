@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from .augment import ten_crop, to_float
 
 # %% ../nbs/06_evaluate.ipynb #1308664d
-CROPS = {1: [4], 10: list(range(10))}  # which of the ten crops: the centre, or all
+CROPS = {1: [4], 5: list(range(5)), 10: list(range(10))}  # which of the ten crops: the centre, those without mirrors, or all
 
 # %% ../nbs/06_evaluate.ipynb #406e4c13
 @torch.inference_mode()
@@ -35,7 +35,7 @@ def crop_logits(
     model: nn.Module,  # images `[B, C, size, size]` to logits `[B, K]`; put into evaluation mode
     images: Tensor,  # uint8 `[N, C, H, W]`
     size: int,  # side of the crops, pixels
-    crops: int = 10,  # 10, or 1 for the centre crop alone
+    crops: int = 10,  # 10; 5 without their mirrors; or 1 for the centre crop alone
     batch_size: int = 256,  # crops in a forward pass
     autocast=None,  # a context for the forward pass, such as `torch.autocast("cuda", torch.bfloat16)`
     on_batch=None,  # called with (images done, images) after each batch

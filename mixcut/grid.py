@@ -32,12 +32,14 @@ class Profile:
 # %% ../nbs/08_grid.ipynb #b0e5ad5f
 _PAPER = {name: TRAINING[name] for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay")} | {"width": 1.0, "dropout": 0.5}
 
+_SMALL = {"lr": 0.03, "schedule": "one-cycle", "init": "identity"}
 FAST = {"epochs": 3, "lr": 0.03, "schedule": "one-cycle", "init": "identity", "low_resolution": 0.67, "dropout": 0.1, "last10": False}
 
 PROFILES = {
     "demo": Profile("drawn faces, a small network, a few epochs: it shows that everything works, and nothing of the paper's claims", 2, {"width": 0.125}, {
         "fer2013plus": {"dataset": "drawn", "epochs": 6, "data_options": {"train": 2500, "test": 200}},
         "rafdb": {"dataset": "drawn-rgb", "epochs": 4, "batch_size": 32, "data_options": {"train": 500, "test": 100}}}),
+    "digits": Profile("scikit-learn's handwritten digits, which are no faces: does MixCut help elsewhere?", RUNS, _SMALL, {"fer2013plus": {"dataset": "folder", "mirror": False}}),
     "paper": Profile("the paper's protocol on the paper's data", RUNS, _PAPER, {name: {"dataset": name} for name in DATASETS}),
     "mini": Profile("a quarter of the network's width and 60 epochs, the rest as in the paper: NOT the paper's protocol", RUNS, _PAPER | {"width": 0.25, "epochs": 60},
                     {name: {"dataset": name} for name in DATASETS}),

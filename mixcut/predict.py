@@ -152,7 +152,7 @@ def predict(
     images = [cut_out(photo, box, network.size, network.channels) for box in boxes]
     if not images:
         return []
-    found = average(crop_logits(network.model, torch.cat(images), network.crop))
+    found = average(crop_logits(network.model, torch.cat(images), network.crop, 10 if network.config.get("mirror", True) else 5))
     return [Face(box, image[0], probabilities) for box, image, probabilities in zip(boxes, images, found)]
 
 # %% ../nbs/12_predict.ipynb #b41d882d

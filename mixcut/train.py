@@ -88,6 +88,7 @@ class Parameters(Subject):
     label_smoothing: float = 0.0  # this share of each label is spread over all classes
     low_resolution: float = 0.0  # this share of the run, its beginning, sees smaller images
     crop: int | None = None  # pixels; None is 44 of 48, 92 of 100, and that ratio of others
+    mirror: bool = True  # mirror half of the training images, and look at mirrors too; False for what has a left and a right
     last10: bool = True  # measure the last ten epochs with ten crops, for that protocol; else the last alone
     best_test: bool = False  # measure every epoch on the test split, for that protocol: ten crops an epoch
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
@@ -296,7 +297,7 @@ def train_batches(
     order, crops = generator(config.seed, "order", epoch), generator(config.seed, "crop", epoch)
     transform, done = config.transform(len(split.classes), generator(config.seed, "mix", epoch)), 0
     for index in batch_indices(len(split), config.batch_size, order):
-        images = random_crop(split.images[index.to(split.images.device)], size, crops)
+        images = random_crop(split.images[index.to(split.images.device)], size, crops, config.mirror)
         labels = (split.shares if config.labels == "votes" else split.labels)[index.to(split.labels.device)]
         images, labels = transform(to_float(images.to(device)), labels.to(device))
         side = trained_side(config, size, epoch, done / len(split))
@@ -367,6 +368,7 @@ class State:
     optimizer: torch.optim.Optimizer
     precision: str  # fp32 or bf16
     compiled: nn.Module  # the model as it is trained: itself, or compiled
+    mirror: bool = True  # whether mirrors are among the ten crops; without them there are five
     epoch: int = 0
     history: list = field(default_factory=list)  # a dict an epoch
     best: dict | None = None  # the weights of the best epoch on the validation split
@@ -381,7 +383,7 @@ def start(config: Config, classes: int, crop: int) -> State:
     model = make_model(config, classes, crop)
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
     optimizer = torch.optim.SGD(model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=fused)
-    return State(model, optimizer, resolve_precision(config), torch.compile(model) if config.compile else model)
+    return State(model, optimizer, resolve_precision(config), torch.compile(model) if config.compile else model, config.mirror)
 
 # %% ../nbs/07_train.ipynb #783d2d52
 def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> Tensor:
@@ -446,7 +448,8 @@ def measured_splits(data: Dataset) -> tuple[str, str]:  # names of splits: (watc
 
 # %% ../nbs/07_train.ipynb #50ddde3a
 def measure(state: State, split: Split, crop: int, crops: int, on_batch=None) -> Tensor:
-    "The network's logits on a split, `[crops, N, K]`."
+    "The network's logits on a split, `[crops, N, K]`; five crops for ten where mirrors are no faces of the same kind."
+    crops = 5 if crops == 10 and not state.mirror else crops
     return crop_logits(folded(state.model), split.images, crop, crops, autocast=state.autocast(), on_batch=on_batch)
 
 # %% ../nbs/07_train.ipynb #41755184
@@ -531,7 +534,7 @@ def work(
     there = [images[name] for name in ("valid", "test") if images.get(name)]
     small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
     measured = config.epochs if config.best_test else min(10, config.epochs) if config.last10 else 1
-    shown, trained = there[0] * config.epochs + 10 * there[-1] * measured if there else 0, images["train"] * config.epochs
+    shown, trained = there[0] * config.epochs + (10 if config.mirror else 5) * there[-1] * measured if there else 0, images["train"] * config.epochs
     training = trained * (config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"])
     return {"trained": trained, "shown": shown, "training_flops": training, "flops": training + full["forward"] * shown}
 

@@ -10,7 +10,7 @@ from PIL import Image
 from mixcut.data import Dataset, Found, Split, load
 from mixcut.evaluate import RunError, load_run
 from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint, load_data,
-                          make_model, measured_splits, settings, start, train_batches, train_epoch, train_step, work)
+                          make_model, measure, measured_splits, settings, start, train_batches, train_epoch, train_step, work)
 
 
 def quiet(text, last=False):
@@ -191,6 +191,17 @@ def tree(root):
         for k in range(10):
             Image.new("L", (50, 50), 20 * k).save(root / name / f"{k}.png")
     return root
+
+
+def test_what_has_a_left_and_a_right_is_not_mirrored(tmp_path):
+    images = torch.arange(36, dtype=torch.uint8).expand(24, 1, 36, 36).contiguous()  # brighter to the right
+    data, chosen = dataset(), config(tmp_path, mirror=False, aug="baseline")
+    data = replace(data, train=Split(images, data.train.labels, data.train.classes))
+    assert all((batch[..., -1] > batch[..., 0]).all() for batch, _ in train_batches(data.train, chosen))
+    run = fit(chosen, data, quiet)
+    state = start(chosen, 3, 32)
+    assert measure(state, data.test, 32, 10).shape == (5, 10, 3) and run.probabilities.shape == (10, 3)
+    assert forecast(chosen, data)["flops"] < forecast(replace(chosen, mirror=True), data)["flops"]
 
 
 def test_only_the_last_epoch_has_ten_crops_on_request(tmp_path):
