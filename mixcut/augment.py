@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TRANSFORMS', 'AugmentError', 'random_crop', 'ten_crop', 'to_float', 'mix', 'hole', 'inside', 'erase_', 'paste',
            'area', 'Draw', 'beta_draw', 'soften', 'check_images', 'check_labels', 'check_share', 'check_alpha',
-           'find_labels', 'places', 'BatchTransform', 'whole_signature', 'DrawingTransform', 'RandomTransform',
-           'PairTransform', 'Cutout', 'Mixup', 'CutMix', 'MixCut', 'RandomErasing', 'fill', 'GridDraw', 'HideAndSeek',
-           'label_text', 'make_transform', 'examples']
+           'find_labels', 'getter', 'places', 'take_apart', 'plain', 'BatchTransform', 'whole_signature',
+           'OwnGenerator', 'DrawingTransform', 'RandomTransform', 'PairTransform', 'Cutout', 'Mixup', 'CutMix',
+           'MixCut', 'RandomErasing', 'fill', 'GridDraw', 'HideAndSeek', 'label_text', 'make_transform', 'examples']
 
 # %% ../nbs/04_augment.ipynb #b9bfa810
 from collections.abc import Mapping
@@ -254,6 +254,13 @@ def find_labels(
     return found[names[0]]
 
 # %% ../nbs/04_augment.ipynb #76c4a70f
+def getter(labels_getter):
+    "The function that finds the labels. Raises `AugmentError` for what is none."
+    if labels_getter != "default" and not callable(labels_getter):
+        raise AugmentError(f"labels_getter = {labels_getter!r}: it must be a function from the batch to its labels, or 'default'")
+    return find_labels if labels_getter == "default" else labels_getter
+
+# %% ../nbs/04_augment.ipynb #e23576cb
 def places(
     flat: list,  # the parts of a batch
     labels,  # one of them
@@ -270,6 +277,22 @@ def places(
     return images or plain[:1], at_labels
 
 # %% ../nbs/04_augment.ipynb #574d2751
+def take_apart(
+    batch: tuple,  # what a transform was called with
+    labels_getter,
+) -> tuple:  # its parts, its structure (None for a pair of tensors), the positions of the images, that of the labels
+    "A batch of any structure as a list."
+    if len(batch) == 2 and type(batch[0]) is type(batch[1]) is Tensor and labels_getter is find_labels:
+        return list(batch), None, [0], 1  # most batches: nothing has to be looked for
+    whole = batch[0] if len(batch) == 1 else batch
+    flat, structure = tree_flatten(whole)
+    return flat, structure, *places(flat, labels_getter(whole))
+
+def plain(tensor: Tensor) -> Tensor:
+    "A `tv_tensor` as the tensor that it is."
+    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
+
+# %% ../nbs/04_augment.ipynb #79415241
 class BatchTransform(nn.Module):
     "Takes a batch with its labels, gives the same images and soft labels. Raises `AugmentError` for a batch that it cannot use."
     least = 1  # how many images it needs
@@ -281,35 +304,28 @@ class BatchTransform(nn.Module):
         labels_getter="default",  # a function from the batch to its labels, or `find_labels`
     ):
         super().__init__()
-        if labels_getter != "default" and not callable(labels_getter):
-            raise AugmentError(f"labels_getter = {labels_getter!r}: it must be a function from the batch to its labels, or 'default'")
-        self.num_classes, self.labels_getter = num_classes, find_labels if labels_getter == "default" else labels_getter
+        self.num_classes, self.labels_getter = num_classes, getter(labels_getter)
 
     def forward(
         self,
         *batch,  # images float `[B, C, H, W]`, in [0, 1] if 0 is to be black, and labels int64 `[B]` or float `[B, K]`; or one batch that holds both
     ):  # the same structure; images like the input, labels float32 `[B, K]`
-        pair = len(batch) == 2 and type(batch[0]) is type(batch[1]) is Tensor and self.labels_getter is find_labels  # nothing has to be looked for
-        batch = batch[0] if len(batch) == 1 else batch
-        (flat, structure), labels = (list(batch), None) if pair else tree_flatten(batch), self.labels_getter(batch)
-        at_images, at_labels = ([0], 1) if pair else places(flat, labels)
+        flat, structure, at_images, at_labels = take_apart(batch, self.labels_getter)
         for k in at_images:
             check_images(flat[k], self.least)
-            check_labels(labels, len(flat[k]), self.num_classes)
-        images = [flat[k] if type(flat[k]) is Tensor else flat[k].as_subclass(Tensor) for k in at_images]
-        images, flat[at_labels], drawn = self.change(images, soften(labels if type(labels) is Tensor else labels.as_subclass(Tensor), self.num_classes))
+            check_labels(flat[at_labels], len(flat[k]), self.num_classes)
+        images, flat[at_labels], drawn = self.change([plain(flat[k]) for k in at_images], soften(plain(flat[at_labels]), self.num_classes))
         for k, image in zip(at_images, images):
             flat[k] = image if type(flat[k]) is Tensor else tv_tensors.wrap(image, like=flat[k])
-        return self.give(tuple(flat) if pair else tree_unflatten(flat, structure), drawn)
+        return self.give(tree_unflatten(flat, structure) if structure else tuple(flat), drawn)
 
-    def change(self, images: list, labels: Tensor) -> tuple:
-        "New images and labels, and the `Draw` that made them."
+    def change(self, images: list, labels: Tensor) -> tuple:  # new images and labels, and the `Draw` that made them
         return images, labels, None
 
     def give(self, batch, drawn):
         return batch
 
-# %% ../nbs/04_augment.ipynb #79415241
+# %% ../nbs/04_augment.ipynb #216317e8
 def whole_signature(cls) -> Signature:
     "The parameters of a class and of the classes that its `**options` go to."
     found = {}
@@ -319,17 +335,11 @@ def whole_signature(cls) -> Signature:
                 found.setdefault(name, parameter)
     return Signature(found.values())
 
-# %% ../nbs/04_augment.ipynb #216317e8
-class DrawingTransform(BatchTransform):
-    "A batch transform that decides by a `Draw`, made by `draw(batch, height, width)`, and changes images and labels by `apply(images, labels, drawn)`."
+# %% ../nbs/04_augment.ipynb #03009044
+class OwnGenerator:
+    "A generator that draws anew in each worker of a loader, and that goes there by every start method."
     generator = None  # on the CPU
     seeded_for = None  # the loader's worker that the generator was seeded for
-    return_draw = False
-    has = ()  # which of λ and β a method has
-
-    def __init_subclass__(cls, **options):
-        super().__init_subclass__(**options)
-        cls.__signature__ = whole_signature(cls)
 
     @property
     def source(self) -> torch.Generator | None:
@@ -339,16 +349,6 @@ class DrawingTransform(BatchTransform):
             self.seeded_for = worker.seed
             self.generator.manual_seed((self.generator.initial_seed() + worker.seed) % 2**63)
         return self.generator
-
-    def change(self, images, labels):
-        if any(image.shape[-2:] != images[0].shape[-2:] for image in images[1:]):
-            raise AugmentError("the images of one batch have different sizes: give each size its own batch")
-        drawn = self.draw(len(labels), *images[0].shape[-2:])
-        changed = [self.apply(image, labels, drawn) for image in images] if drawn.used.any() else [(image, labels) for image in images]
-        return [image for image, _ in changed], changed[0][1], drawn
-
-    def give(self, batch, drawn):
-        return (batch, drawn) if self.return_draw else batch
 
     def __getstate__(self):  # a generator's own pickle does not reach a spawned worker
         generator = self.generator and (self.generator.initial_seed(), self.generator.get_state().numpy())
@@ -361,7 +361,27 @@ class DrawingTransform(BatchTransform):
             self.generator = torch.Generator().manual_seed(seed)
             self.generator.set_state(torch.from_numpy(drawn))
 
-# %% ../nbs/04_augment.ipynb #162384e3
+# %% ../nbs/04_augment.ipynb #73c5db84
+class DrawingTransform(OwnGenerator, BatchTransform):
+    "A batch transform that decides by a `Draw`, made by `draw(batch, height, width)`, and changes images and labels by `apply(images, labels, drawn)`."
+    return_draw = False
+    has = ()  # which of λ and β a method has
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.__signature__ = whole_signature(cls)
+
+    def change(self, images, labels):
+        if any(image.shape[-2:] != images[0].shape[-2:] for image in images[1:]):
+            raise AugmentError("the images of one batch have different sizes: give each size its own batch")
+        drawn = self.draw(len(labels), *images[0].shape[-2:])
+        changed = [self.apply(image, labels, drawn) for image in images] if drawn.used.any() else [(image, labels) for image in images]
+        return [image for image, _ in changed], changed[0][1], drawn
+
+    def give(self, batch, drawn):
+        return (batch, drawn) if self.return_draw else batch
+
+# %% ../nbs/04_augment.ipynb #606eb080
 class RandomTransform(DrawingTransform):
     "A transform that is used with probability p, with a ratio λ and an area share β. Subclasses say what they do to pixels, in `apply`."
     own_hole = False  # whether each image has its own hole
@@ -387,7 +407,7 @@ class RandomTransform(DrawingTransform):
             if value is not None and name not in self.has:
                 raise AugmentError(f"{type(self).__name__.lower()} has no {name}: leave {name} out, or choose a method that has one")
 
-# %% ../nbs/04_augment.ipynb #73c5db84
+# %% ../nbs/04_augment.ipynb #6d6cf845
 class PairTransform(RandomTransform):
     "A random transform that draws one image's partner, its ratio λ, and a hole."
 
@@ -417,7 +437,7 @@ class PairTransform(RandomTransform):
     def share(self, lam, n):
         "The area share of the hole, `[n]`, or None where a method has no hole."
 
-# %% ../nbs/04_augment.ipynb #3ec7f90d
+# %% ../nbs/04_augment.ipynb #8f11affc
 class Cutout(PairTransform):
     "A black square of area share `beta`, a place of its own for each image; labels as they were (DeVries & Taylor 2017; Section 2)."
     own_hole = True
@@ -432,7 +452,7 @@ class Cutout(PairTransform):
     def apply(self, images, labels, drawn):
         return erase_(images.clone(), drawn.box), labels
 
-# %% ../nbs/04_augment.ipynb #a9c30b1e
+# %% ../nbs/04_augment.ipynb #b615366c
 class Mixup(PairTransform):
     "λ of each image and 1 − λ of its partner, pixels and labels alike (Zhang et al. 2017; Section 2)."
     least = 2
@@ -445,7 +465,7 @@ class Mixup(PairTransform):
         order = drawn.order.to(images.device)
         return mix(images, images.index_select(0, order), drawn.lam), mix(labels, labels.index_select(0, order), drawn.lam)
 
-# %% ../nbs/04_augment.ipynb #42a93cc8
+# %% ../nbs/04_augment.ipynb #38ec05bf
 class CutMix(PairTransform):
     "A square of the partner, of area share 1 − λ before clipping; labels mixed by the pasted share (Yun et al. 2019; Section 2)."
     least = 2
@@ -466,7 +486,7 @@ class CutMix(PairTransform):
         order = drawn.order.to(images.device)
         return paste(images, order, drawn.box), mix(labels, labels.index_select(0, order), drawn.lam)
 
-# %% ../nbs/04_augment.ipynb #2f23a76d
+# %% ../nbs/04_augment.ipynb #66d3082c
 class MixCut(PairTransform):
     """MixCut: x̃ = M ⊙ [λ x_A + (1 − λ) x_B], ỹ = λ y_A + (1 − λ) y_B (Equations (1) and (2)); M is 0 in a random square and 1 elsewhere.
 
@@ -494,7 +514,7 @@ class MixCut(PairTransform):
         mixed = mix(images, images.index_select(0, order), drawn.lam)
         return erase_(mixed, drawn.box), mix(labels, labels.index_select(0, order), drawn.lam)
 
-# %% ../nbs/04_augment.ipynb #ea22b95a
+# %% ../nbs/04_augment.ipynb #0d2922f7
 class RandomErasing(DrawingTransform):
     """Noise in a rectangle of each image, with probability p; labels as they were (Zhong et al. 2017, Algorithm 1).
 
@@ -527,7 +547,7 @@ class RandomErasing(DrawingTransform):
     def apply(self, images, labels, drawn):
         return fill(images, inside(drawn.box, images), self.value, drawn), labels
 
-# %% ../nbs/04_augment.ipynb #c08750ac
+# %% ../nbs/04_augment.ipynb #efab5c00
 def fill(
     images: Tensor,  # `[B, C, H, W]`
     where: Tensor,  # bool, as from `inside`
@@ -540,7 +560,7 @@ def fill(
         value = torch.rand(shape, generator=torch.Generator().manual_seed(drawn.noise)).to(images)
     return torch.where(where, value, images)
 
-# %% ../nbs/04_augment.ipynb #40eb7255
+# %% ../nbs/04_augment.ipynb #991ec210
 @dataclass
 class GridDraw(Draw):
     "The decisions of a method that hides cells of a grid."
@@ -555,7 +575,7 @@ class GridDraw(Draw):
         rows, columns = (torch.arange(side) * count // side for side, count in ((self.height, self.cells.shape[1]), (self.width, self.cells.shape[2])))
         return self.cells[:, rows][:, :, columns][:, None]
 
-# %% ../nbs/04_augment.ipynb #0d661d0e
+# %% ../nbs/04_augment.ipynb #169d376e
 class HideAndSeek(DrawingTransform):
     """Each cell of a `cells` × `cells` grid hidden with probability `hide`, in each image; labels as they were (Singh & Lee 2017).
 
@@ -582,7 +602,7 @@ class HideAndSeek(DrawingTransform):
         mean = images.mean([d for d in range(images.ndim) if d != images.ndim - 3], keepdim=True, dtype=torch.float64).to(images) if self.value is None else self.value
         return torch.where(where, mean, images), labels
 
-# %% ../nbs/04_augment.ipynb #22b1acb9
+# %% ../nbs/04_augment.ipynb #6f60478e
 def label_text(
     label: Tensor,  # float `[K]`, a distribution
     classes: tuple,  # K names
@@ -591,11 +611,11 @@ def label_text(
     shares = sorted(((share, name) for share, name in zip(label.tolist(), classes) if share >= 0.005), reverse=True)
     return "\n".join(f"{share:.2f} {name}" if share < 0.995 else name for share, name in shares)
 
-# %% ../nbs/04_augment.ipynb #6f60478e
+# %% ../nbs/04_augment.ipynb #a5fa3f4e
 TRANSFORMS = {"baseline": BatchTransform, "cutout": Cutout, "mixup": Mixup, "cutmix": CutMix, "mixcut": MixCut,
               "random-erasing": RandomErasing, "hide-and-seek": HideAndSeek}
 
-# %% ../nbs/04_augment.ipynb #5024ca4b
+# %% ../nbs/04_augment.ipynb #1f53c546
 def make_transform(
     aug: str,  # a key of `TRANSFORMS`
     num_classes: int,
@@ -613,7 +633,7 @@ def make_transform(
             raise AugmentError(f"{aug} has no {name}: leave {name} out, or choose an aug that has one")
     return TRANSFORMS[aug](num_classes=num_classes, **{name: value for name, value in given.items() if name in takes})
 
-# %% ../nbs/04_augment.ipynb #1f53c546
+# %% ../nbs/04_augment.ipynb #c352e9b9
 def examples(
     pair: Tensor,  # two images, float `[2, C, H, W]`
     seed: int,  # of the draws that the methods share

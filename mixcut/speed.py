@@ -322,7 +322,7 @@ def loading_table(times: pd.DataFrame) -> pd.DataFrame:
         rows.append(row | {"n": len(per)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_speed.ipynb #5278c0cf
+# %% ../nbs/11_speed.ipynb #f01c0f55
 def begin(code: str, threads: int | None = None) -> subprocess.Popen:
     "Start an interpreter that runs that code; `threads` for torch, None for as many as it takes."
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
@@ -339,7 +339,7 @@ def answer(process: subprocess.Popen):
         raise SpeedError(f"a benchmark's own process failed: {err.strip().splitlines()[-1] if err.strip() else f'exit status {process.returncode}'}")
     return json.loads(out)
 
-# %% ../nbs/11_speed.ipynb #096227f9
+# %% ../nbs/11_speed.ipynb #18013fcf
 def memory() -> dict:  # `now`, `peak`: MB
     "This process's own memory, without files that are mapped into it, and the most it ever held, with them."
     import resource
@@ -351,7 +351,7 @@ def memory() -> dict:  # `now`, `peak`: MB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"now": now, "peak": peak / (1e6 if sys.platform == "darwin" else 1e3)}
 
-# %% ../nbs/11_speed.ipynb #d463a73d
+# %% ../nbs/11_speed.ipynb #096227f9
 def peak_of(config: Config, steps: int = 3) -> float:  # MB
     "The most memory that a process holds which trains some steps and looks at ten crops."
     data = load("drawn", train=max(600, 2 * config.batch_size), valid=100, test=0, cache=False)
@@ -359,7 +359,7 @@ def peak_of(config: Config, steps: int = 3) -> float:  # MB
     looks(config, data.valid)["ten crops, this package"].call()
     return memory()["peak"]
 
-# %% ../nbs/11_speed.ipynb #217db681
+# %% ../nbs/11_speed.ipynb #67020262
 def write_images(path: Path, images: int, chunk: int = 10_000):
     "A `.npy` file of random 48×48 images, written piece by piece."
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (images, 1, 48, 48))
@@ -377,7 +377,7 @@ def scan(path: str, batch_size: int = 128) -> dict:
             most = max(most, memory()["now"])
     return {"images": len(images), "seconds": time.perf_counter() - began, "before": before, "most": most}
 
-# %% ../nbs/11_speed.ipynb #d653b5d5
+# %% ../nbs/11_speed.ipynb #217db681
 def scaling(folder: Path, sizes, rounds: int, progress=None) -> pd.DataFrame:  # a row a size and round
     "`scan` of files of several sizes, each in a process of its own."
     rows = []
@@ -397,7 +397,7 @@ def scaling_table(scans: pd.DataFrame) -> pd.DataFrame:
     found.insert(1, "as float32 (MB)", found.images * 48 * 48 * 4 / 1e6)
     return found.rename(columns={"rate": "images/s", "grown": "memory added (MB)"})
 
-# %% ../nbs/11_speed.ipynb #6f07edb9
+# %% ../nbs/11_speed.ipynb #eec28ae2
 def rate_for(config: Config, seconds: float) -> float:  # images a second
     "Train for some seconds on drawn faces; the first step is not counted."
     data = load("drawn", train=max(600, 2 * config.batch_size), valid=0, test=0, cache=False)
@@ -419,7 +419,7 @@ def side_by_side(config: Config, seconds: float, rounds: int, progress=None) -> 
             rows.append(("threads", f"{runs} × {threads} thread{'s' * (threads > 1)}", k, sum(rates), 1.0))
     return pd.DataFrame(rows, columns=["section", "case", "round", "amount", "seconds"])
 
-# %% ../nbs/11_speed.ipynb #5e3ad05a
+# %% ../nbs/11_speed.ipynb #81f9d573
 def sweep(config: Config, split: Split, widths, sizes) -> dict:  # name → `Case`
     "A training step of several widths and batch sizes, and the matrix product."
     cases = {"matrix product": matrix_product(torch.device("cpu"))}
@@ -438,7 +438,7 @@ def sweep_table(times: pd.DataFrame, classes: int = 8, crop: int = 44) -> pd.Dat
                      "GFLOP/s": rate.median() / 1e9, "% of the matrix rate": (100 * rate / per["matrix product"]).median(), "n": len(per)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_speed.ipynb #3dcfb2a2
+# %% ../nbs/11_speed.ipynb #5e3ad05a
 def plot_sweep(found: pd.DataFrame) -> Figure:
     "Images a second, and the share of the matrix rate, by batch size, a line a width."
     fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.6))
@@ -453,7 +453,7 @@ def plot_sweep(found: pd.DataFrame) -> Figure:
     axes[1].legend(title="width", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
-# %% ../nbs/11_speed.ipynb #9d2e8cc4
+# %% ../nbs/11_speed.ipynb #776da10b
 def precisions(config: Config, data: Dataset, seeds: int, progress=None) -> pd.DataFrame:  # a row a precision and seed
     "Whole runs in fp32 and in bf16: accuracy after the last epoch and seconds."
     rows = []
@@ -471,7 +471,7 @@ def precisions_table(runs: pd.DataFrame) -> pd.DataFrame:
                                                       seconds=("seconds", "median"), runs=("seed", "size"), images=("n", "first"))
     return found.rename(columns={"accuracies": "accuracy of each seed (%)", "mean": "mean (%)", "images": "test images"}).reset_index()
 
-# %% ../nbs/11_speed.ipynb #66949dc5
+# %% ../nbs/11_speed.ipynb #7e0e4c33
 def trials(
     folder,  # holds runs, at any depth
     against: str,  # the profile that the others are compared with
@@ -490,18 +490,20 @@ def trials(
                      "one crop (%)": ", ".join(f"{value:.2f}" for value in one), "mean (%)": np.mean(one), "ten crops, mean (%)": np.mean(ten), "runs": len(found)})
     return pd.DataFrame(rows).sort_values("mean (%)", ascending=False)
 
-# %% ../nbs/11_speed.ipynb #6c337b37
+# %% ../nbs/11_speed.ipynb #4294f428
 def forecast_table(device: str = "auto") -> pd.DataFrame:  # a row a profile and data set
     "What every profile's grid costs on this machine, one run after the other, from a few timed steps."
-    frames = []
+    frames, known = [], {}
     for profile in PROFILES:
         grid = jobs(profile, "faces", device=device)
-        frames.append(forecasts(grid, rates_of(grid)).reset_index().assign(profile=profile))
+        key = tuple((job.config.width, job.config.batch_size, job.config.dataset) for job in grid)
+        known[key] = known.get(key) or rates_of(grid)
+        frames.append(forecasts(grid, known[key]).reset_index().assign(profile=profile))
     found = pd.concat(frames, ignore_index=True)
     found["hours a run"] = found.hours / found.runs
     return found[["profile", "data set", "runs", "PFLOP", "hours a run", "hours"]]
 
-# %% ../nbs/11_speed.ipynb #69e3b1e0
+# %% ../nbs/11_speed.ipynb #53acc84b
 @dataclass(frozen=True)
 class Settings:
     "The parameters of `nbs/benchmark.ipynb`. Raises `SpeedError`."
@@ -526,7 +528,7 @@ class Settings:
         if self.batch_size < 2 or self.faces < 20 or self.largest < 1000:
             raise SpeedError("batch_size must be 2 or more, faces 20 or more, largest 1000 or more")
 
-# %% ../nbs/11_speed.ipynb #f66a3cf8
+# %% ../nbs/11_speed.ipynb #69e3b1e0
 def imports() -> dict:  # name → `Case`
     "Starting an interpreter that imports something."
     lines = {"python alone": "pass", "torch and torchvision": "import torch, torchvision", "mixcut.augment": "import mixcut.augment", "mixcut.train": "import mixcut.train"}
@@ -537,7 +539,7 @@ def imports_table(times: pd.DataFrame) -> pd.DataFrame:
     per = 1 / rates(times, "imports")
     return pd.DataFrame({"import": per.columns, "seconds": per.median().to_numpy(), "range": [spread(per[c], "{:.2f}") for c in per], "n": len(per)})
 
-# %% ../nbs/11_speed.ipynb #db85d60f
+# %% ../nbs/11_speed.ipynb #f66a3cf8
 def memory_table(settings: Settings) -> pd.DataFrame:
     "The most memory of processes that only import, or that train and look at ten crops."
     rows = [{"what": "import torch, torchvision", "peak (MB)": elsewhere("import torch, torchvision; from mixcut.speed import memory; print(memory()['peak'])")}]
@@ -546,7 +548,7 @@ def memory_table(settings: Settings) -> pd.DataFrame:
         rows.append({"what": f"train, width {width:g}, batch {settings.batch_size}", "peak (MB)": elsewhere(code)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/11_speed.ipynb #934d7033
+# %% ../nbs/11_speed.ipynb #db85d60f
 def timed(settings: Settings, folder: Path, progress) -> pd.DataFrame:
     "All sections that run in this process, in turn."
     data = load("drawn", train=max(1000, 2 * settings.batch_size), valid=settings.looks, test=0, cache=False)
@@ -564,7 +566,7 @@ def timed(settings: Settings, folder: Path, progress) -> pd.DataFrame:
     }
     return pd.concat([in_turn(name, cases(), settings.rounds, progress) for name, cases in sections.items()], ignore_index=True)
 
-# %% ../nbs/11_speed.ipynb #c7932b7f
+# %% ../nbs/11_speed.ipynb #934d7033
 def measure_all(settings: Settings, progress=None) -> dict:  # name → table
     "The whole benchmark; minutes to an hour, as `settings` has it."
     progress, tiny = progress or Progress(), Config(width=0.25 * settings.width, batch_size=settings.batch_size, device="cpu", precision="fp32")
@@ -580,14 +582,14 @@ def measure_all(settings: Settings, progress=None) -> dict:  # name → table
     progress("measured", last=True)
     return found
 
-# %% ../nbs/11_speed.ipynb #b38d5182
+# %% ../nbs/11_speed.ipynb #c7932b7f
 def setup(settings: Settings) -> pd.DataFrame:  # columns name, value
     "What was measured on what, as far as it matters."
     facts = provenance() | {"instructions": torch.backends.cpu.get_cpu_capability(), **vars(settings)}
     kept = ("commit", "python", "torch", "torchvision", "machine", "system", "threads", "instructions", "width", "batch_size", "steps", "looks", "rounds", "faces", "largest", "seconds", "seeds")
     return pd.DataFrame([(name, str(facts[name])) for name in kept], columns=["name", "value"])
 
-# %% ../nbs/11_speed.ipynb #87dcc9b7
+# %% ../nbs/11_speed.ipynb #b38d5182
 RECORDS = ("times", "scans", "precisions", "memory", "forecast", "setup")
 
 def save(found: dict, out):
@@ -603,7 +605,7 @@ def read(out) -> dict:
     except (OSError, ValueError) as error:
         raise SpeedError(f"{out} holds no benchmark ({error}): make one with -p measure True -p out {out}") from None
 
-# %% ../nbs/11_speed.ipynb #3861e71a
+# %% ../nbs/11_speed.ipynb #87dcc9b7
 def facts_of(found: dict, name: str) -> float:
     "A number of the setup."
     return float(found["setup"].set_index("name").value[name])
@@ -621,7 +623,7 @@ def tables(found: dict) -> dict:  # title → table
         "Memory": found["memory"], "Imports": imports_table(times), "What the grids cost": found["forecast"], "Setup": found["setup"],
     }
 
-# %% ../nbs/11_speed.ipynb #ca27327e
+# %% ../nbs/11_speed.ipynb #3861e71a
 def results(settings: Settings) -> dict:
     "Measure and write, or read: the records that the parameters ask for."
     if not settings.measure:

@@ -476,7 +476,8 @@ def settings(config: Config, data: Dataset, crop: int, precision: str) -> dict:
 
 # %% ../nbs/07_train.ipynb #9d7cbcfe
 def differences(theirs: dict, ours: dict) -> str:
-    "The fields in which two settings differ, as a sentence, or nothing."
+    "The fields in which two settings differ, as a sentence, or nothing. A field that one of them did not know yet has its default."
+    theirs, ours = ({f.name: f.default for f in fields(Parameters) if f.name in {**theirs, **ours}} | settings for settings in (theirs, ours))
     names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return ", ".join(f"{name} = {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in names)
 

@@ -610,6 +610,16 @@ def test_shares_of_votes_are_kept_in_every_layout_and_in_the_cache(csv_root, fer
     assert again.found.cache == "rebuilt: it was torn" and torch.equal(again.train.shares, read[0].train.shares)
 
 
+def test_digits_are_a_folder_like_any_other(tmp_path):
+    pytest.importorskip("sklearn")
+    for name in ("one", "two"):
+        D.write_digits(tmp_path / name)
+    one, two = (load("folder", tmp_path / name, cache=False) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint and one.classes == tuple("0123456789") and one.train.images.shape[1:] == (1, 48, 48)
+    assert sum(len(split) for split in one.splits.values()) == 1797 and 530 < len(one.test) < 550 and 170 < len(one.valid) < 190
+    assert all(min(split.counts().values()) >= 17 for split in one.splits.values())
+
+
 def test_shares_must_fit(faces):
     with pytest.raises(DataError, match=r"shares of votes must be \[20, 8\]"):
         Split(faces[0], torch.arange(20) % 8, D.EXPRESSIONS, torch.zeros(20, 7))
