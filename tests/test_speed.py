@@ -63,7 +63,7 @@ def test_the_recipes_ten_crops_are_ours(faces, tiny):
 def test_what_mixers_are_compared_with_mixes(faces, name):
     images, labels = faces.train.images[:32, :, :44, :44].float() / 255, faces.train.labels[:32]
     mixed, soft = S.counterparts(8)[name](images.clone(), labels)
-    assert mixed.shape == images.shape and not torch.equal(mixed, images) and len(soft) == 32
+    assert mixed.shape == images.shape and not torch.equal(mixed, images) and (name[1] == "kornia" or soft.shape == (32, 8))
 
 
 def test_layouts_hold_the_same_faces(tmp_path):
@@ -101,11 +101,11 @@ def test_no_records_says_how_to_make_them(tmp_path):
 
 def test_a_whole_benchmark_comes_back_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(S, "PROFILES", {"demo": S.PROFILES["demo"]})
-    settings = Settings(measure=True, out=str(tmp_path), width=0.05, batch_size=16, looks=8, rounds=1, faces=40, largest=1000, seconds=0.2, seeds=1)
+    settings = Settings(measure=True, out=str(tmp_path), width=0.1, batch_size=16, looks=8, rounds=1, faces=40, largest=1000, seconds=0.2, seeds=1)
     measured = S.results(settings)
     again = S.results(Settings(out=str(tmp_path)))
     for title, frame in S.tables(measured).items():
         pd.testing.assert_frame_equal(frame.reset_index(drop=True), S.tables(again)[title].reset_index(drop=True), check_dtype=False, rtol=1e-4)
     assert (tmp_path / "sweep.png").stat().st_size > 1000
     share = S.tables(again)["Training"]["% of the matrix rate"]
-    assert ((share > 0) & (share < 150)).all() and flops(8, 44, 0.05)["training"] > 0
+    assert ((share > 0) & (share < 150)).all() and flops(8, 44, 0.1)["training"] > 0
