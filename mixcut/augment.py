@@ -266,9 +266,10 @@ def places(
     labels,  # one of them
 ) -> tuple:  # the positions of the images, and that of the labels
     "Which parts of a batch are images: all `tv_tensors.Image` and `Video`, or else the first plain tensor that is not the labels. Raises `AugmentError`."
-    refused = [type(part).__name__ for part in flat if isinstance(part, (tv_tensors.BoundingBoxes, tv_tensors.Mask)) or hasattr(part, "getbands")]
+    refused = [type(part).__name__ for part in flat if hasattr(part, "getbands")
+               or isinstance(part, tv_tensors.TVTensor) and not isinstance(part, (tv_tensors.Image, tv_tensors.Video))]
     if refused:
-        raise AugmentError(f"a batch with {refused[0]} cannot be mixed: give tensors of images, and neither boxes, masks nor PIL images")
+        raise AugmentError(f"a batch with {refused[0]} cannot be mixed: give tensors of images, and neither boxes, masks, points nor PIL images")
     at_labels = next((k for k, part in enumerate(flat) if part is labels), None)
     images = [k for k, part in enumerate(flat) if isinstance(part, (tv_tensors.Image, tv_tensors.Video))]
     plain = [k for k, part in enumerate(flat) if isinstance(part, Tensor) and k != at_labels]

@@ -96,7 +96,7 @@ def find_faces(
         from skimage.data import lbp_frontal_face_cascade_filename
         from skimage.feature import Cascade
     except ImportError:
-        raise PredictError("finding faces needs scikit-image: pip install 'mixcut[predict]', or give a face that is cut out, with whole = True") from None
+        raise PredictError("finding faces needs scikit-image: pip install -e '.[predict]', or give a face that is cut out, with whole = True") from None
     short = min(photo.shape[:2])
     found = Cascade(lbp_frontal_face_cascade_filename()).detect_multi_scale(
         img=photo, scale_factor=1.1, step_ratio=1, min_size=(max(24, int(least * short)),) * 2, max_size=(short, short))

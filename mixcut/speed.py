@@ -506,7 +506,7 @@ def forecast_table(device: str = "auto") -> pd.DataFrame:  # a row a profile and
 # %% ../nbs/11_speed.ipynb #53acc84b
 @dataclass(frozen=True)
 class Settings:
-    "The parameters of `nbs/benchmark.ipynb`. Raises `SpeedError`."
+    "The parameters of a whole benchmark. Raises `SpeedError`."
     measure: bool = False  # measure anew; False shows the records in `out`
     out: str | None = None  # the folder of records; None is reports/benchmark of this checkout to read, and none to write
     width: float = 1.0  # of the network in the loops
