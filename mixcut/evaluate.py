@@ -95,7 +95,7 @@ def protocols(
     "A run's accuracy under every reporting protocol."
     measured = history.accuracy
     chosen = measured[history.monitor_accuracy.idxmax()] if selects and history.monitor_accuracy.notna().any() else np.nan
-    found = {"last": measured.iloc[-1], "last10": measured.tail(10).median(skipna=False), "valid": chosen,
+    found = {"last": measured.iloc[-1], "last10": measured.tail(10).median(skipna=False) if len(measured) >= 10 else np.nan, "valid": chosen,
              "best_test": measured.max() if measured.notna().all() else np.nan}
     return {name: None if pd.isna(value) else float(value) for name, value in found.items()}
 

@@ -33,7 +33,7 @@ class Profile:
 _PAPER = {name: TRAINING[name] for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay")} | {"width": 1.0, "dropout": 0.5}
 
 _SMALL = {"lr": 0.03, "schedule": "one-cycle", "init": "identity"}
-FAST = {"epochs": 3, "lr": 0.01, "schedule": "one-cycle", "init": "identity", "low_resolution": 0.67, "dropout": 0.1, "last10": False}
+FAST = {"epochs": 3, "lr": 0.01, "schedule": "one-cycle", "init": "identity", "low_resolution": 0.67, "dropout": 0.1}
 
 PROFILES = {
     "demo": Profile("drawn faces, a small network, a few epochs: it shows that everything works, and nothing of the paper's claims", 2, {"width": 0.125}, {

@@ -85,11 +85,9 @@ class Parameters(Subject):
     dropout: float = 0.2  # before the linear layer; the recipe: 0.5
     grad_clamp: float | None = None  # clamp each gradient to ± this (the recipe: 0.1)
     init: str = "torch"  # the first weights: torch's own, or "identity" (`mixcut.model.start_as_identity`)
-    label_smoothing: float = 0.0  # this share of each label is spread over all classes
     low_resolution: float = 0.0  # this share of the run, its beginning, sees smaller images
     crop: int | None = None  # pixels; None is 44 of 48, 92 of 100, and that ratio of others
     mirror: bool = True  # mirror half of the training images, and look at mirrors too; False for what has a left and a right
-    last10: bool = True  # measure the last ten epochs with ten crops, for that protocol; else the last alone
     best_test: bool = False  # measure every epoch on the test split, for that protocol: ten crops an epoch
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the device is faster with it
@@ -102,7 +100,7 @@ class Parameters(Subject):
 # %% ../nbs/07_train.ipynb #70a493c2
 LIMITS = {"lam": (0, 1), "beta": (0, 1), "gamma": (0, 1), "alpha": (1e-6, 1e6), "seed": (0, 2**32 - 1), "epochs": (1, 100_000),
           "width": (0.01, 8), "batch_size": (2, 2**20), "lr": (0, 100), "momentum": (0, 0.9999), "weight_decay": (0, 100),
-          "dropout": (0, 0.99), "grad_clamp": (1e-9, 1e9), "label_smoothing": (0, 0.99), "low_resolution": (0, 1), "crop": (32, 4096),
+          "dropout": (0, 0.99), "grad_clamp": (1e-9, 1e9), "low_resolution": (0, 1), "crop": (32, 4096),
           "checkpoint_every": (0, 86_400)}
 CHOICES = {"dataset": tuple(NAMES), "labels": ("majority", "votes"), "aug": tuple(TRANSFORMS), "schedule": ("scaled", "paper", "one-cycle"), "init": ("torch", "identity"),
            "precision": ("auto", "fp32", "bf16")}
@@ -391,7 +389,7 @@ def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> 
     network = state.compiled if len(images) == config.batch_size else state.model  # another size would be compiled anew
     with state.autocast():
         logits = network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+        loss = F.cross_entropy(logits.float(), labels)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.grad_clamp is not None:
@@ -459,7 +457,7 @@ def watch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_
     split = getattr(data, watched)
     row["monitor_accuracy"] = accuracy(average(measure(state, split, crop, 1)), split.labels.cpu())
     row["accuracy"] = None
-    if row["epoch"] < config.epochs and (config.best_test or config.last10 and row["epoch"] > config.epochs - 10):  # `finish` measures the last
+    if row["epoch"] < config.epochs and (config.best_test or config.epochs >= 10 and row["epoch"] > config.epochs - 10):  # `finish` measures the last
         split = getattr(data, measured)
         row["accuracy"] = accuracy(average(measure(state, split, crop, 10, on_batch)), split.labels.cpu())
     if watched != measured and (state.best is None or row["monitor_accuracy"] > state.best["monitor_accuracy"]):
@@ -534,7 +532,7 @@ def work(
     "What a run has to compute: its training, a look at the watched split each epoch, ten crops of the measured one in the last ten or in all."
     there = [images[name] for name in ("valid", "test") if images.get(name)]
     small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
-    measured = config.epochs if config.best_test else min(10, config.epochs) if config.last10 else 1
+    measured = config.epochs if config.best_test else 10 if config.epochs >= 10 else 1
     shown, trained = there[0] * config.epochs + (10 if config.mirror else 5) * there[-1] * measured if there else 0, images["train"] * config.epochs
     training = trained * (config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"])
     return {"trained": trained, "shown": shown, "training_flops": training, "flops": training + full["forward"] * shown}

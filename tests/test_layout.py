@@ -87,8 +87,7 @@ def test_outputs_are_those_a_reader_wants(notebook):
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_code_cells_fit_on_a_screen(notebook):
     for cell in cells(notebook):
-        if "parameters" not in cell["metadata"].get("tags", []):  # a list of parameters is as long as there are parameters
-            assert len(cell["source"]) <= 32, "".join(cell["source"])
+        assert len(cell["source"]) <= 32, "".join(cell["source"])
         if notebook.name in ("run.ipynb", "report.ipynb", "predict.ipynb"):
             assert not re.search(r"^\s*(def|class) ", "".join(cell["source"]), re.M), "logic lives in rooms"
 
