@@ -106,18 +106,27 @@ class RunError(ValueError):
 # %% ../nbs/06_evaluate.ipynb #d7b73755
 def write_atomically(
     path: Path,  # the file
-    content: bytes,
+    content,  # bytes
+    keep: Path | None = None,  # where the file that is there goes, beside it
 ):
-    "Write a file so that it is there whole or not at all, also after a power cut."
+    "Write a file so that it is there whole or not at all, also after a power cut. Between two writes with `keep`, one of both files is always there."
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(aside, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # the new name, too, has to reach the disk
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 # %% ../nbs/06_evaluate.ipynb #bd69c21d
 @dataclass

@@ -271,7 +271,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     chosen = config(tmp_path)
     state = start(chosen, 3, 32)
     torch.nn.init.constant_(state.model.classifier.weight, float("nan"))
-    with pytest.raises(RunError, match="epoch 1 is nan: lower lr"):
+    with pytest.raises(RunError, match="epoch 1, batch 1 is nan: lower lr"):
         train_epoch(state, dataset().train, chosen, 1)
 
 

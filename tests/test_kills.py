@@ -1,0 +1,260 @@
+"""Runs that are killed, stopped, starved and disturbed: what they lose is counted, and it must be nothing.
+
+`pytest tests/test_kills.py --kills 100 --grid-kills 20 --record reports/reliability` counts many; CI a few."""
+import os
+import random
+import resource
+import signal
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_grid import checkout, records, snakemake  # noqa: F401
+from test_run import papermill
+from test_train import config, dataset, quiet
+
+from mixcut.evaluate import RunError
+from mixcut.train import CHECKPOINT, PREVIOUS, TORN, CheckpointWarning, Stopped, fit, held
+
+EPOCHS, BATCHES = 6, 9
+
+
+def child(chosen, data, log, before=None):
+    """Fork a process that trains, and writes each step that it begins to do into a log. The libraries are there already: only the training can be hit."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        torch.set_num_threads(1)
+        if before:
+            before()
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+        def note(text, last=False):
+            if "left" in text:
+                os.write(file, (text.split("epoch ")[1].split(",")[0].split()[0] + " " + text.split("image ")[1].split()[0] + "\n").encode())
+
+        fit(chosen, data, note)
+        os._exit(0)
+    except Stopped:
+        os._exit(3)
+    except RunError:
+        os._exit(4)
+    except BaseException:
+        os._exit(5)
+
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def same_bits(first, second):
+    a, b = (load_file(folder / "model.safetensors") for folder in (first, second))
+    rows = [[line.rsplit(",", 2)[0] for line in (folder / "history.csv").read_text().splitlines()] for folder in (first, second)]  # the last two are seconds
+    return all(torch.equal(a[name], b[name]) for name in a) and rows[0] == rows[1] and (first / "predictions.npz").read_bytes() == (second / "predictions.npz").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder, data = tmp_path_factory.mktemp("plain"), dataset(train=8 * BATCHES)
+    began = time.monotonic()
+    assert ended(child(config(folder, epochs=EPOCHS), data, folder / "log")) == 0
+    return config(folder, epochs=EPOCHS).folder, data, time.monotonic() - began
+
+
+@pytest.mark.parametrize("number, exit", [(signal.SIGKILL, -9), (signal.SIGTERM, 3), (signal.SIGINT, 3)], ids=["kill -9", "SIGTERM", "SIGINT"])
+def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed, number, exit, pytestconfig, record):
+    plain, data, seconds = undisturbed
+    draws, wanted, kills, runs, repeated, wrong = random.Random(f"{number}"), max(1, pytestconfig.getoption("kills") // 3), 0, 0, 0, 0
+    while kills < wanted:
+        chosen, log = config(tmp_path / str(runs), epochs=EPOCHS), tmp_path / f"{runs}.log"
+        while True:
+            pid = child(chosen, data, log)
+            time.sleep(draws.uniform(0, seconds))
+            os.kill(pid, number)
+            code = ended(pid)
+            if code == 0:
+                break
+            assert code in (exit, -number), code  # the signal may come before the run looks after it
+            kills += 1
+        steps = log.read_text().split("\n")[:-1]
+        repeated += len(steps) - len(set(steps))
+        wrong += len(set(steps)) != EPOCHS * BATCHES or not same_bits(plain, chosen.folder)
+        assert sorted(path.name for path in chosen.folder.iterdir()) == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
+        runs += 1
+    record(f"a run, {signal.Signals(number).name}", kills, f"{runs} runs, {repeated} steps done twice, {wrong} runs that ended in other bits")
+    assert wrong == 0 and (exit == -9 or repeated == 0)
+
+
+def test_a_grid_killed_at_any_moment_loses_nothing(checkout, pytestconfig, record):  # noqa: F811
+    """The engine, papermill and the kernels die together, again and again; what was finished stays as it is, and the rest goes on."""
+    draws, wanted, kills, seen = random.Random(8), pytestconfig.getoption("grid_kills"), 0, {}
+    while True:
+        process = snakemake(checkout, cores=1)
+        if kills < wanted:
+            deadline = time.monotonic() + draws.uniform(2, 12)
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+        if kills < wanted and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        output = process.communicate(timeout=300)[0]
+        now = {name: path.read_bytes() for name, path in records(checkout).items()}
+        assert all(now.get(name) == content for name, content in seen.items())
+        seen = now
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9, output
+        assert snakemake(checkout, "--unlock").wait() == 0
+    assert len(seen) == 3 and (checkout / "reports/demo/report.html").exists()
+    record("a grid, SIGKILL", kills, "no finished run lost or done again, the report made")
+
+
+def test_out_of_disk_keeps_the_checkpoint_before(tmp_path, undisturbed, record):
+    """The limit on a file's size is the kernel's own; a full disk fails at the same call."""
+    plain, data, _ = undisturbed
+    chosen, log = config(tmp_path, epochs=EPOCHS), tmp_path / "log"
+
+    def starve():
+        real, calls = os.fsync, iter(range(10**9))
+
+        def fsync(number):  # the limit falls before the 21st write
+            if next(calls) == 40:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            return real(number)
+        os.fsync = fsync
+
+    assert ended(child(chosen, data, log, starve)) == 4
+    steps = len(log.read_text().splitlines())
+    assert (chosen.folder / CHECKPOINT).stat().st_size > 1000 and steps < EPOCHS * BATCHES
+    assert ended(child(chosen, data, log)) == 0 and same_bits(plain, chosen.folder)
+    assert len(log.read_text().splitlines()) <= EPOCHS * BATCHES + 1
+    record("out of disk", 1, "RunError; went on from the checkpoint before, to the same bits")
+
+
+def test_a_process_that_was_asleep_goes_on(tmp_path, undisturbed, record):
+    plain, data, seconds = undisturbed
+    chosen = config(tmp_path, epochs=EPOCHS)
+    pid = child(chosen, data, tmp_path / "log")
+    for _ in range(3):
+        time.sleep(seconds / 8)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGCONT)
+    assert ended(pid) == 0 and same_bits(plain, chosen.folder)
+    record("asleep (SIGSTOP, SIGCONT)", 3, "the same bits")
+
+
+def stopped_run(tmp_path, data, step=20):
+    """A run that was killed after some steps: two checkpoints are there."""
+    chosen, calls = config(tmp_path, epochs=EPOCHS), iter(range(10**9))
+
+    def stop(text, last=False):
+        if "left" in text and next(calls) == step:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fit(chosen, data, stop)
+    assert (chosen.folder / CHECKPOINT).exists() and (chosen.folder / PREVIOUS).exists()
+    return chosen
+
+
+DAMAGE = {"cut": lambda b, at: b[:at], "a bit": lambda b, at: b[:at] + bytes([b[at] ^ 1]) + b[at + 1:], "zeros": lambda b, at: b[:at] + bytes(len(b) - at),
+          "nothing": lambda b, at: b"", "foreign": lambda b, at: b"PK" + b[:at]}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_not_trusted(tmp_path, undisturbed, kind, pytestconfig, record):
+    plain, data, _ = undisturbed
+    draws, times = random.Random(kind), max(2, pytestconfig.getoption("kills") // 10)
+    for k in range(times):
+        chosen = stopped_run(tmp_path / str(k), data)
+        path, content = chosen.folder / CHECKPOINT, (chosen.folder / CHECKPOINT).read_bytes()
+        path.write_bytes(DAMAGE[kind](content, draws.randrange(1, len(content))))
+        with pytest.warns(CheckpointWarning, match="going on from the one before, epoch 3, batch 1"):
+            fit(chosen, data, quiet)
+        assert same_bits(plain, chosen.folder) and not (chosen.folder / TORN).exists()
+    chosen = stopped_run(tmp_path / "both", data)
+    for name in (CHECKPOINT, PREVIOUS):
+        (chosen.folder / name).write_bytes(DAMAGE[kind]((chosen.folder / name).read_bytes(), 1000))
+    with pytest.raises(RunError, match="overwrite = True, to begin again"):
+        fit(chosen, data, quiet)
+    assert len(fit(replace(chosen, overwrite=True), data, quiet).history) == EPOCHS
+    record(f"a damaged checkpoint: {kind}", times + 1, "named, put aside, the one before used, the same bits; both damaged: refused")
+
+
+def test_killed_between_the_two_renames(tmp_path, undisturbed, record):
+    plain, data, _ = undisturbed
+    chosen = stopped_run(tmp_path, data)
+    os.replace(chosen.folder / CHECKPOINT, chosen.folder / PREVIOUS)
+    fit(chosen, data, quiet)
+    assert same_bits(plain, chosen.folder)
+    record("killed between the two renames", 1, "the same bits")
+
+
+def test_two_processes_and_one_folder(tmp_path, undisturbed, record):
+    plain, data, seconds = undisturbed
+    chosen = config(tmp_path, epochs=EPOCHS)
+    first = child(chosen, data, tmp_path / "first")
+    while not (chosen.folder / ".holder").exists():
+        time.sleep(0.001)
+    with pytest.raises(RunError, match=f"process {first} on .* since .*: wait until it is done"):
+        fit(chosen, data, quiet)
+    assert ended(first) == 0 and same_bits(plain, chosen.folder)
+    pids = [child(config(tmp_path / "many", epochs=EPOCHS), data, tmp_path / f"{k}") for k in range(6)]
+    codes = sorted(ended(pid) for pid in pids)
+    assert codes[0] == 0 and set(codes) <= {0, 4}, codes
+    assert same_bits(plain, config(tmp_path / "many", epochs=EPOCHS).folder)
+    steps = [line for k in range(6) for line in (tmp_path / f"{k}").read_text().splitlines()] if all((tmp_path / f"{k}").exists() for k in range(6)) else []
+    assert len(steps) == len(set(steps))
+    record("two writers", 7, "one works, the others are told who; no step done twice")
+
+
+def test_the_lock_of_a_dead_process_is_none(tmp_path, undisturbed, record):
+    plain, data, seconds = undisturbed
+    chosen = config(tmp_path, epochs=EPOCHS)
+    pid = child(chosen, data, tmp_path / "log")
+    while not (chosen.folder / ".holder").exists():
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    ended(pid)
+    assert (chosen.folder / ".lock").exists()
+    with held(chosen.folder):
+        pass
+    fit(chosen, data, quiet)
+    assert same_bits(plain, chosen.folder)
+    record("a stale lock", 1, "recognised")
+
+
+def test_a_loss_that_is_not_finite_leaves_a_good_checkpoint(tmp_path, record):
+    data = dataset(train=8 * BATCHES)
+    chosen = config(tmp_path, epochs=EPOCHS, lr=100.0, weight_decay=100.0)
+    with pytest.raises(RunError, match=r"epoch 1, batch \d+|after epoch 1, batch \d+ a weight is not finite"):
+        fit(chosen, data, quiet)
+    record("a loss that is not finite", 1, "stopped, with epoch and batch")
+
+
+@pytest.mark.parametrize("whom", ["papermill", "papermill and its kernel", "the kernel"])
+def test_a_notebook_that_gets_sigterm_keeps_its_step(tmp_path, whom, record):
+    """As a cluster's pre-emption does it."""
+    process = papermill(tmp_path, epochs=300, checkpoint_every=3600, precision="fp32")
+    folder = tmp_path / "runs/single/drawn/mixcut/seed0"
+    while process.poll() is None and not (folder / ".holder").exists():
+        time.sleep(0.02)
+    time.sleep(2)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    for one in ([process] if "papermill" in whom else []) + (kernels if "kernel" in whom else []):
+        one.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    psutil.wait_procs(kernels, timeout=20)
+    assert process.returncode != 0 and (folder / CHECKPOINT).exists(), output
+    assert not (folder / ".holder").exists() or "papermill" in whom
+    if whom == "the kernel":
+        assert "Stopped: stopped by SIGTERM after epoch" in output and "the same command goes on from there" in output
+    record(f"SIGTERM to {whom}", 1, "a checkpoint, though none was due for an hour")
