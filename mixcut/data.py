@@ -12,9 +12,9 @@ __all__ = ['LONGEST', 'USAGE', 'RULE', 'FOLDERS', 'RECIPES', 'NAMES', 'RAF_LIST'
            'check_root', 'unrecognised', 'find_fer2013plus', 'load_fer2013plus', 'deliver', 'refuse_compound',
            'read_raf_list', 'raf_splits', 'read_raf_tree', 'check_raf_csv', 'mirror_rows', 'read_raf_mirror',
            'find_rafdb', 'load_rafdb', 'write_rafdb', 'identity', 'image_files', 'class_files', 'split_flat',
-           'all_grey', 'read_folder', 'find_folder', 'load_folder', 'write_digits', 'split_seed', 'read_drawn',
-           'drawn_source', 'find_drawn', 'find_drawn_rgb', 'drawn_sizes', 'stamp', 'cache_folder', 'replacing',
-           'shares_print', 'save_cache', 'read_cache', 'through_cache', 'load']
+           'all_grey', 'read_folder', 'find_folder', 'load_folder', 'folder_sizes', 'write_digits', 'split_seed',
+           'read_drawn', 'drawn_source', 'find_drawn', 'find_drawn_rgb', 'drawn_sizes', 'stamp', 'cache_folder',
+           'replacing', 'shares_print', 'save_cache', 'read_cache', 'through_cache', 'load']
 
 # %% ../nbs/03_data.ipynb #bd59885a
 import csv
@@ -1015,6 +1015,18 @@ def load_folder(
     return deliver(find_folder(root, **options), cache=False, progress=progress)
 
 # %% ../nbs/03_data.ipynb #67fc8a26
+def folder_sizes(
+    root,  # as for `find_folder`
+) -> dict:  # split → images
+    "How many images a folder has, before any is read. Raises `DataError`."
+    folders = find_folder(root).read.args[0]
+    counts = {key: sum(len(image_files(place)) for place in subfolders(folder)) for key, folder in folders.items()}
+    if "all" not in counts:
+        return counts
+    tenth = counts["all"] // 10
+    return {"train": counts["all"] - 2 * tenth, "valid": tenth, "test": tenth}
+
+# %% ../nbs/03_data.ipynb #20809ca2
 def write_digits(
     root,  # the folder to write in
     test: float = 0.3,  # the share of each class for test, and a third of that for valid
@@ -1034,12 +1046,12 @@ def write_digits(
             for i in chosen:
                 Image.fromarray((digits.images[i] * 255 / 16).round().astype(np.uint8)).save(folder / f"{i:04d}.png")
 
-# %% ../nbs/03_data.ipynb #030abccb
+# %% ../nbs/03_data.ipynb #30121c5d
 def split_seed(seed: int, split: str) -> int:
     "A seed for the faces of one split: no two splits, and no two data seeds, share a face."
     return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
 
-# %% ../nbs/03_data.ipynb #30121c5d
+# %% ../nbs/03_data.ipynb #44749b84
 def read_drawn(
     sizes: dict,  # split's name → faces to draw
     seed: int,  # the data's seed
@@ -1064,7 +1076,7 @@ def read_drawn(
     rule = RULE if classes == EXPRESSIONS else RULE + ", contempt"
     return splits, Found(f"drawn faces, seed {seed}", rule, ["mixcut.faces"], notes)
 
-# %% ../nbs/03_data.ipynb #44749b84
+# %% ../nbs/03_data.ipynb #375f0acd
 def drawn_source(
     name: str,  # "drawn" or "drawn-rgb"
     facts,  # the data set that it is shaped like, from `mixcut.paper.DATASETS`
@@ -1079,7 +1091,7 @@ def drawn_source(
     return Source(name, code.parent, [code], partial(read_drawn, sizes, seed, facts.classes, facts.size, facts.channels),
                   {"seed": seed, **sizes})
 
-# %% ../nbs/03_data.ipynb #375f0acd
+# %% ../nbs/03_data.ipynb #516a57c5
 def find_drawn(
     root=None,  # not used
     *,
@@ -1091,7 +1103,7 @@ def find_drawn(
     "Drawn faces in the shape of FER2013Plus."
     return drawn_source("drawn", DATASETS["fer2013plus"], seed, train=train, valid=valid, test=test)
 
-# %% ../nbs/03_data.ipynb #516a57c5
+# %% ../nbs/03_data.ipynb #b92a23c8
 def find_drawn_rgb(
     root=None,  # not used
     *,
@@ -1102,7 +1114,7 @@ def find_drawn_rgb(
     "Drawn faces in the shape of RAF-DB."
     return drawn_source("drawn-rgb", DATASETS["rafdb"], seed, train=train, test=test)
 
-# %% ../nbs/03_data.ipynb #b92a23c8
+# %% ../nbs/03_data.ipynb #80c30dc0
 def drawn_sizes(
     name: str,  # "drawn" or "drawn-rgb"
 ) -> dict:  # split's name → faces
@@ -1110,10 +1122,10 @@ def drawn_sizes(
     takes = inspect.signature({"drawn": find_drawn, "drawn-rgb": find_drawn_rgb}[name]).parameters
     return {key: takes[key].default for key in ("train", "valid", "test") if key in takes}
 
-# %% ../nbs/03_data.ipynb #9da9a83f
+# %% ../nbs/03_data.ipynb #6a215f9b
 CACHE_FORMAT = 2  # raise it when a loader comes to give other arrays for the same files
 
-# %% ../nbs/03_data.ipynb #6a215f9b
+# %% ../nbs/03_data.ipynb #5cdd64c2
 def stamp(
     source: Source,  # what was found
 ) -> dict:  # path inside the root → [size in bytes, time of change in ns]
@@ -1128,7 +1140,7 @@ def stamp(
                 found[f"{inside}/{name}"] = [info.st_size, info.st_mtime_ns]
     return found
 
-# %% ../nbs/03_data.ipynb #5cdd64c2
+# %% ../nbs/03_data.ipynb #1192e23b
 def cache_folder(
     source: Source,  # what was found
     cache=None,  # a folder for all caches; None for `$XDG_CACHE_HOME/mixcut` or `~/.cache/mixcut`
@@ -1138,7 +1150,7 @@ def cache_folder(
     key = json.dumps([source.name, str(source.root.resolve()), source.options], sort_keys=True)
     return base / f"{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
-# %% ../nbs/03_data.ipynb #1192e23b
+# %% ../nbs/03_data.ipynb #6e142b4d
 @contextmanager
 def replacing(
     path: Path,  # the file to write
@@ -1152,12 +1164,12 @@ def replacing(
     finally:
         Path(part).unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #6e142b4d
+# %% ../nbs/03_data.ipynb #9e31ceef
 def shares_print(shares: torch.Tensor) -> str:  # 16 hexadecimal digits
     "What identifies the shares of votes."
     return hashlib.sha256(shares.cpu().contiguous().numpy()).hexdigest()[:16]
 
-# %% ../nbs/03_data.ipynb #9e31ceef
+# %% ../nbs/03_data.ipynb #f7677e18
 def save_cache(
     folder: Path,  # from `cache_folder`
     splits: dict,  # split's name → `Split`
@@ -1181,7 +1193,7 @@ def save_cache(
         if old or (path.suffix == ".npy" and path.name not in names):
             path.unlink(missing_ok=True)
 
-# %% ../nbs/03_data.ipynb #6be15403
+# %% ../nbs/03_data.ipynb #efdc3434
 def read_cache(
     folder: Path,  # from `cache_folder`
     files: dict,  # from `stamp`
@@ -1208,7 +1220,7 @@ def read_cache(
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None, "rebuilt: it was torn"
 
-# %% ../nbs/03_data.ipynb #efdc3434
+# %% ../nbs/03_data.ipynb #317fd73a
 def through_cache(
     source: Source,  # what was found
     cache=None,  # a folder for all caches, or None for the usual one
@@ -1229,10 +1241,10 @@ def through_cache(
         warnings.warn(f"the cache {folder} cannot be written ({error.strerror or error}): going on without it", DataWarning, stacklevel=4)
     return splits, found
 
-# %% ../nbs/03_data.ipynb #a0c2d743
+# %% ../nbs/03_data.ipynb #2a3aa49d
 FINDERS = {"drawn": find_drawn, "drawn-rgb": find_drawn_rgb, "fer2013plus": find_fer2013plus, "rafdb": find_rafdb, "folder": find_folder}
 
-# %% ../nbs/03_data.ipynb #2a3aa49d
+# %% ../nbs/03_data.ipynb #16c0d7a5
 def load(
     name: str,  # one of `NAMES`
     root=None,  # the folder that holds the data; drawn faces need none

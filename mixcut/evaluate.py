@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CROPS', 'PROTOCOLS', 'crop_logits', 'average', 'accuracy', 'accuracy_interval', 'protocols', 'RunError',
-           'write_atomically', 'Run', 'load_run', 'results', 'confusion', 'plot_confusion', 'plot_curve']
+           'write_atomically', 'weights_print', 'Run', 'load_run', 'results', 'confusion', 'plot_confusion',
+           'plot_curve']
 
 # %% ../nbs/06_evaluate.ipynb #fec26080
 import json
@@ -129,6 +130,17 @@ def write_atomically(
             os.close(folder)
 
 # %% ../nbs/06_evaluate.ipynb #bd69c21d
+def weights_print(
+    weights: dict,  # name → tensor
+) -> str:  # 64 hexadecimal digits
+    "A SHA-256 of weights: a flipped bit in a file of them would change predictions and nothing else."
+    digest = sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {list(weights[name].shape)} {weights[name].dtype}".encode())
+        digest.update(weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+# %% ../nbs/06_evaluate.ipynb #d1136f7b
 @dataclass
 class Run:
     "A finished run: one cell, one seed."
@@ -148,7 +160,7 @@ class Run:
         text = json.dumps(self.metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(folder / "metrics.json", text.encode())
 
-# %% ../nbs/06_evaluate.ipynb #d1136f7b
+# %% ../nbs/06_evaluate.ipynb #ebfe36d9
 def load_run(
     folder,  # holds `metrics.json`, `history.csv`, `predictions.npz`
 ) -> Run:
@@ -167,7 +179,7 @@ def load_run(
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: its records cannot be used ({error}); move the folder away and run its cell again") from error
 
-# %% ../nbs/06_evaluate.ipynb #c1e95648
+# %% ../nbs/06_evaluate.ipynb #7925054c
 def results(
     run: Run,
 ) -> pd.DataFrame:  # a row a protocol, and one for the average of logits
@@ -180,7 +192,7 @@ def results(
         rows.append({"protocol": name, "accuracy (%)": value, "95 % interval": interval, "n": run.metrics["n"], "what it is": meaning[name]})
     return pd.DataFrame(rows)
 
-# %% ../nbs/06_evaluate.ipynb #cc4f6eb2
+# %% ../nbs/06_evaluate.ipynb #ee0d5712
 def confusion(
     run: Run,
 ) -> pd.DataFrame:  # counts; a row a label, a column a prediction
@@ -189,7 +201,7 @@ def confusion(
     np.add.at(counts, (run.labels, run.probabilities.argmax(1)), 1)
     return pd.DataFrame(counts, index=pd.Index(run.metrics["classes"], name="label"), columns=pd.Index(run.metrics["classes"], name="prediction"))
 
-# %% ../nbs/06_evaluate.ipynb #ee0d5712
+# %% ../nbs/06_evaluate.ipynb #a4d28dd8
 def plot_confusion(
     counts: pd.DataFrame,  # from `confusion`, or a sum of several
     ax=None,
@@ -202,7 +214,7 @@ def plot_confusion(
     ax.set_title(title)
     ax.tick_params(length=0, labelsize=8)
 
-# %% ../nbs/06_evaluate.ipynb #bfeef40a
+# %% ../nbs/06_evaluate.ipynb #48c7d1a6
 def plot_curve(
     run: Run,
 ) -> Figure:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .data import drawn_sizes
+from .data import drawn_sizes, folder_sizes
 from .evaluate import RunError
 from .model import flops
 from .paper import CELLS, DATASETS, RUNS, TRAINING, Cell
-from .train import Config, ConfigError, changed, differences, nearest, parse, time_steps, work
+from .train import Config, ConfigError, changed, differences, from_parameters, nearest, parse, time_steps, work
 
 # %% ../nbs/08_grid.ipynb #1c0bb29e
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def jobs(
             place, own = places[dataset]
             for cell in (c for c in CELLS if c.dataset == place and c.name in names):
                 given = found.parameters | own | cell.parameters | {"dataset": dataset, "data_root": root_of(data_root, dataset)} | parameters
-                grid.append(Job(cell, Config(**given, seed=seed, profile=profile, runs=str(runs))))
+                grid.append(Job(cell, from_parameters(given | {"seed": seed, "profile": profile, "runs": str(runs)})))
     if not grid:
         raise ConfigError("no run is left: the cells that were asked for are not in the data sets that were asked for, or seeds is below 1")
     if data_root is None and (real := [dataset for dataset in kept if not dataset.startswith("drawn")]):
@@ -112,9 +112,11 @@ def jobs(
 
 # %% ../nbs/08_grid.ipynb #6f94c47e
 def images_of(job: Job) -> dict:  # split → images
-    "How many images a job's data set has, before it is read: the paper's counts, or as many as are drawn."
+    "How many images a job's data set has, before it is read: the paper's counts, as many as are drawn, or the files of a folder."
     if job.config.dataset.startswith("drawn"):
         return drawn_sizes(job.config.dataset) | (job.config.data_options or {})
+    if job.config.dataset == "folder" and Path(job.config.data_root).is_dir():
+        return folder_sizes(job.config.data_root)
     return DATASETS[job.cell.dataset].counts
 
 def work_of(job: Job) -> dict:

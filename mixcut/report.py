@@ -149,8 +149,9 @@ def frame(
                           "seconds": run.metrics["cost"]["seconds"], "commit": code(run)} for run in runs], columns=columns)
 
 def code(run: Run) -> str:
-    "The commit of the code that made a run, in seven digits, with `+` if there were changes besides."
-    return (run.metrics["provenance"]["commit"] or "unknown")[:7] + "+" * bool(run.metrics["provenance"].get("dirty"))
+    "The commits of the code that made a run, in seven digits, the last with `+` if there were changes besides."
+    commits = run.metrics["provenance"].get("commits") or [run.metrics["provenance"]["commit"]]
+    return " ".join((commit or "unknown")[:7] for commit in commits) + "+" * bool(run.metrics["provenance"].get("dirty"))
 
 # %% ../nbs/09_report.ipynb #f1b3630e
 def scores(

@@ -9,7 +9,7 @@ __all__ = ['RECORDS', 'SpeedError', 'Case', 'in_turn', 'rates', 'spread', 'compa
            'begin', 'elsewhere', 'answer', 'memory', 'peak_of', 'write_images', 'scan', 'scaling', 'scaling_table',
            'rate_for', 'side_by_side', 'sweep', 'sweep_table', 'plot_sweep', 'precisions', 'precisions_table', 'trials',
            'forecast_table', 'Settings', 'imports', 'imports_table', 'memory_table', 'timed', 'measure_all', 'setup',
-           'save', 'read', 'facts_of', 'tables', 'results']
+           'save', 'rounded', 'read', 'facts_of', 'tables', 'results']
 
 # %% ../nbs/11_speed.ipynb #0b5b44d7
 import json
@@ -343,13 +343,12 @@ def answer(process: subprocess.Popen):
 def memory() -> dict:  # `now`, `peak`: MB
     "This process's own memory, without files that are mapped into it, and the most it ever held, with them."
     import resource
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        now = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1e3
-    except (OSError, StopIteration):
-        now = float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"now": now, "peak": peak / (1e6 if sys.platform == "darwin" else 1e3)}
+    try:  # Linux: the peak that getrusage gives is inherited from the process that started this one
+        told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return {"now": int(told["RssAnon"].split()[0]) / 1e3, "peak": int(told["VmHWM"].split()[0]) / 1e3}
+    except (OSError, KeyError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"now": float("nan"), "peak": peak / (1e6 if sys.platform == "darwin" else 1e3)}
 
 # %% ../nbs/11_speed.ipynb #096227f9
 def peak_of(config: Config, steps: int = 3) -> float:  # MB
@@ -495,6 +494,8 @@ def forecast_table(device: str = "auto") -> pd.DataFrame:  # a row a profile and
     "What every profile's grid costs on this machine, one run after the other, from a few timed steps."
     frames, known = [], {}
     for profile in PROFILES:
+        if any(place["dataset"] == "folder" for place in PROFILES[profile].places.values()):
+            continue  # it costs what the folder has images
         grid = jobs(profile, "faces", device=device)
         key = tuple((job.config.width, job.config.batch_size, job.config.dataset) for job in grid)
         known[key] = known.get(key) or rates_of(grid)
@@ -518,6 +519,7 @@ class Settings:
     largest: int = 1_000_000  # images in the largest mapped file
     seconds: float = 20.0  # of training in each process of the comparison of threads
     seeds: int = 3  # of the comparison of precisions
+    only: str | None = None  # measure only these of `RECORDS`, with commas; the others stay as they are in `out`
 
     def __post_init__(self):
         for name, kind in get_type_hints(Settings).items():
@@ -527,6 +529,8 @@ class Settings:
                 raise SpeedError(f"{name} = {getattr(self, name)}: it must be above 0")
         if self.batch_size < 2 or self.faces < 20 or self.largest < 1000:
             raise SpeedError("batch_size must be 2 or more, faces 20 or more, largest 1000 or more")
+        if odd := [name for name in self.only.split(",") if name not in RECORDS[:-1]] if self.only else []:
+            raise SpeedError(f"only = {odd[0]!r}: choose from {', '.join(RECORDS[:-1])}")
 
 # %% ../nbs/11_speed.ipynb #69e3b1e0
 def imports() -> dict:  # name → `Case`
@@ -567,36 +571,56 @@ def timed(settings: Settings, folder: Path, progress) -> pd.DataFrame:
     return pd.concat([in_turn(name, cases(), settings.rounds, progress) for name, cases in sections.items()], ignore_index=True)
 
 # %% ../nbs/11_speed.ipynb #934d7033
-def measure_all(settings: Settings, progress=None) -> dict:  # name → table
-    "The whole benchmark; minutes to an hour, as `settings` has it."
-    progress, tiny = progress or Progress(), Config(width=0.25 * settings.width, batch_size=settings.batch_size, device="cpu", precision="fp32")
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
+RECORDS = ("times", "scans", "precisions", "memory", "forecast", "setup")
+
+def measure_all(settings: Settings, progress=None, known: dict | None = None) -> dict:  # name → table
+    "The whole benchmark, minutes to an hour, as `settings` has it; or what `only` names, and the rest from `known`."
+    progress, folder = progress or Progress(), TemporaryDirectory()
+    tiny = Config(width=0.25 * settings.width, batch_size=settings.batch_size, device="cpu", precision="fp32")
+    short = Config(aug="baseline", width=min(0.125, settings.width), epochs=4, batch_size=32, lr=0.03, schedule="one-cycle", init="identity", dropout=0.1, device="cpu")
+
+    def times():
+        return pd.concat([timed(settings, Path(folder.name), progress), side_by_side(tiny, settings.seconds, min(3, settings.rounds), progress)], ignore_index=True)
+
+    def scans():
+        return scaling(Path(folder.name), [size for size in (1000, 10_000, 100_000, 1_000_000) if size <= settings.largest], min(3, settings.rounds), progress)
+
+    def precise():
+        return precisions(short, load("drawn", train=settings.faces, valid=max(20, settings.faces // 10), test=max(20, settings.faces // 4), cache=False), settings.seeds, progress)
+
+    makers, found = (times, scans, precise, lambda: memory_table(settings), lambda: forecast_table("cpu")), dict(known or {})
+    with folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # these data sets are smaller than the real ones, by intention
-        times = timed(settings, Path(folder), progress)
-        scans = scaling(Path(folder), [size for size in (1000, 10_000, 100_000, 1_000_000) if size <= settings.largest], min(3, settings.rounds), progress)
-    times = pd.concat([times, side_by_side(tiny, settings.seconds, min(3, settings.rounds), progress)], ignore_index=True)
-    faces = load("drawn", train=settings.faces, valid=max(20, settings.faces // 10), test=max(20, settings.faces // 4), cache=False)
-    short = Config(aug="baseline", width=min(0.125, settings.width), epochs=3, batch_size=32, device="cpu")
-    found = {"times": times, "scans": scans, "precisions": precisions(short, faces, settings.seeds, progress), "memory": memory_table(settings),
-             "forecast": forecast_table("cpu"), "setup": setup(settings)}
+        for name, make in zip(RECORDS, makers):
+            if not settings.only or name in settings.only.split(","):
+                found[name] = make()
+    found["setup"] = setup(settings, found.get("setup"))
     progress("measured", last=True)
     return found
 
 # %% ../nbs/11_speed.ipynb #c7932b7f
-def setup(settings: Settings) -> pd.DataFrame:  # columns name, value
-    "What was measured on what, as far as it matters."
+def setup(settings: Settings, known: pd.DataFrame | None = None) -> pd.DataFrame:  # columns name, value
+    "What was measured on what, as far as it matters; of a part that was measured anew, its commit."
     facts = provenance() | {"instructions": torch.backends.cpu.get_cpu_capability(), **vars(settings)}
+    if settings.only:
+        anew = [(f"commit, {name}", facts["commit"]) for name in settings.only.split(",")]
+        return pd.concat([known[~known.name.isin([name for name, _ in anew])], pd.DataFrame(anew, columns=["name", "value"])], ignore_index=True)
     kept = ("commit", "python", "torch", "torchvision", "machine", "system", "threads", "instructions", "width", "batch_size", "steps", "looks", "rounds", "faces", "largest", "seconds", "seeds")
     return pd.DataFrame([(name, str(facts[name])) for name in kept], columns=["name", "value"])
 
 # %% ../nbs/11_speed.ipynb #b38d5182
-RECORDS = ("times", "scans", "precisions", "memory", "forecast", "setup")
-
 def save(found: dict, out):
-    "Write the records as CSV files into a folder."
+    "Write the records as CSV files into a folder, and the tables that people read."
     Path(out).mkdir(parents=True, exist_ok=True)
     for name in RECORDS:
         write_atomically(Path(out) / f"{name}.csv", found[name].to_csv(index=False, lineterminator="\n", float_format="%.6g").encode())
+    for title, frame in tables(found).items():
+        write_atomically(Path(out) / f"{title.lower().replace(' ', '-')}.md", (rounded(frame).to_markdown(index=False, disable_numparse=True) + "\n").encode())
+    plot_sweep(tables(found)["Widths and batches"]).savefig(Path(out) / "sweep.png")
+
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    "Numbers as texts of three digits, or of all before the point."
+    return frame.map(lambda v: "—" if pd.isna(v) else v if isinstance(v, str) else f"{v:,.0f}" if abs(v) >= 100 or v == int(v) else f"{v:.3g}")
 
 def read(out) -> dict:
     "The records of a folder. Raises `SpeedError` where one is missing."
@@ -626,13 +650,11 @@ def tables(found: dict) -> dict:  # title → table
 # %% ../nbs/11_speed.ipynb #3861e71a
 def results(settings: Settings) -> dict:
     "Measure and write, or read: the records that the parameters ask for."
+    if settings.only and not settings.out:
+        raise SpeedError("only = ... measures a part anew: give out = ..., the folder of the records")
     if not settings.measure:
         return read(settings.out or ROOT / "reports" / "benchmark")
-    found = measure_all(settings)
+    found = measure_all(settings, known=read(settings.out) if settings.only else None)
     if settings.out:
         save(found, settings.out)
-        for title, frame in tables(found).items():
-            name = title.lower().replace(" ", "-")
-            write_atomically(Path(settings.out) / f"{name}.md", (frame.to_markdown(index=False, floatfmt=",.4g") + "\n").encode())
-        plot_sweep(tables(found)["Widths and batches"]).savefig(Path(settings.out) / "sweep.png")
     return found

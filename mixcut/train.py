@@ -52,7 +52,7 @@ from torch.nn import functional as F
 import mixcut
 from .augment import TRANSFORMS, AugmentError, make_transform, random_crop, to_float
 from .data import NAMES, Dataset, Split, load, shares_print
-from .evaluate import Run, RunError, accuracy, average, crop_logits, load_run, protocols, write_atomically
+from .evaluate import Run, RunError, accuracy, average, crop_logits, load_run, protocols, weights_print, write_atomically
 from .model import ImprovedVGG19, flops, folded, start_as_identity
 from .paper import TRAINING, cell_name
 
@@ -799,7 +799,7 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict,
     history.loc[config.epochs - 1, "accuracy"] = accuracy(average(logits), split.labels.cpu())
     weights = {name: value.contiguous().cpu() for name, value in state.model.state_dict().items()}
     images = {"size": min(split.images.shape[-2:]), "channels": split.images.shape[1]}
-    header = {name: json.dumps(value) for name, value in (("classes", split.classes), ("config", chosen), ("images", images))}
+    header = {name: json.dumps(value) for name, value in (("classes", split.classes), ("config", chosen), ("images", images), ("weights", weights_print(weights)))}
     write_atomically(config.folder / "model.safetensors", to_safetensors(weights, header))
     if state.best and np.isnan(history.accuracy[state.best["epoch"] - 1]):
         state.model.load_state_dict(state.best["weights"])
