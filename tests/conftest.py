@@ -6,32 +6,34 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-COUNTED = []
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("reliability", "how much is tried; few by default, so that the tests are quick")
-    group.addoption("--kills", type=int, default=9, help="how often runs are killed")
+    group.addoption("--kills", type=int, default=6, help="how often runs are killed")
     group.addoption("--grid-kills", type=int, default=1, help="how often a grid is killed")
     group.addoption("--examples", type=int, default=40, help="inputs that each property is tried on")
-    group.addoption("--record", type=Path, help="the folder where what was tried is written, as reliability.csv and .md")
+    group.addoption("--record", type=Path, help="the folder where what was tried is written, as tried.csv and tried.md")
 
 
 @pytest.fixture
 def record(request):
     """Count what a test tried: `record(what, how many, what came of it)`."""
     def note(what, tried, result):
-        COUNTED.append({"test": request.node.nodeid.split("::")[0].removeprefix("tests/"), "what": what, "tried": tried, "result": result})
+        test = request.node.nodeid.split("::")[0].removeprefix("tests/")
+        request.node.user_properties.append(("tried", {"test": test, "what": what, "tried": tried, "result": result}))
     return note
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if not COUNTED:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, []) if report.when == "call"]
+    rows = [row | ({"result": "FAILED"} if report.failed else {}) for report in reports for name, row in report.user_properties if name == "tried"]
+    if not rows:
         return
-    table = pd.DataFrame(COUNTED)
+    table = pd.DataFrame(rows).sort_values("test", kind="stable")
     terminalreporter.section("what was tried")
     terminalreporter.write_line(table.to_markdown(index=False, intfmt=","))
     if folder := config.getoption("record"):
         folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / "reliability.csv", index=False, lineterminator="\n")
-        (folder / "reliability.md").write_text(table.to_markdown(index=False, intfmt=",") + "\n")
+        table.to_csv(folder / "tried.csv", index=False, lineterminator="\n")
+        (folder / "tried.md").write_text(table.to_markdown(index=False, intfmt=",") + "\n")

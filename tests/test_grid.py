@@ -2,10 +2,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -88,26 +86,6 @@ def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
 def test_impossible_grids(given, match):
     with pytest.raises(ConfigError, match=match):
         grid.jobs(**given)
-
-
-def test_a_grid_that_is_killed_goes_on_and_redoes_nothing(checkout):
-    first = snakemake(checkout, cores=1)
-    while len(list(checkout.glob("runs/demo/drawn/*/seed0/run.ipynb"))) < 2:  # the second begins when the engine has seen the first end
-        assert first.poll() is None, first.communicate()[0]
-        time.sleep(0.1)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
-    done = {name: path.read_bytes() for name, path in records(checkout).items()}
-    assert 0 < len(done) < 3 and not (checkout / "reports").exists()
-    assert snakemake(checkout, "--unlock").wait() == 0
-    again = snakemake(checkout)
-    output = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, output
-    assert len(records(checkout)) == 3 and (checkout / "reports/demo/report.html").exists()
-    for name, content in done.items():
-        assert records(checkout)[name].read_bytes() == content, name
-    third = snakemake(checkout)
-    assert "Nothing to be done" in third.communicate(timeout=120)[0]
 
 
 def test_a_cell_that_fails_stops_no_other_and_leaves_its_notebook(checkout):

@@ -113,6 +113,7 @@ def test_a_grid_killed_at_any_moment_loses_nothing(checkout, pytestconfig, recor
         assert process.returncode == -9, output
         assert snakemake(checkout, "--unlock").wait() == 0
     assert len(seen) == 3 and (checkout / "reports/demo/report.html").exists()
+    assert "Nothing to be done" in snakemake(checkout).communicate(timeout=120)[0]
     record("a grid, SIGKILL", kills, "no finished run lost or done again, the report made")
 
 
@@ -172,7 +173,7 @@ DAMAGE = {"cut": lambda b, at: b[:at], "a bit": lambda b, at: b[:at] + bytes([b[
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_checkpoint_is_not_trusted(tmp_path, undisturbed, kind, pytestconfig, record):
     plain, data, _ = undisturbed
-    draws, times = random.Random(kind), max(2, pytestconfig.getoption("kills") // 10)
+    draws, times = random.Random(kind), max(1, pytestconfig.getoption("kills") // 10)
     for k in range(times):
         chosen = stopped_run(tmp_path / str(k), data)
         path, content = chosen.folder / CHECKPOINT, (chosen.folder / CHECKPOINT).read_bytes()
