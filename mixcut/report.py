@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record', 'find_runs', 'choose', 'load_runs', 'told',
            'collect', 'frame', 'code', 'scores', 'plays', 'title', 'stands_for', 'covers', 'cells', 'mean_interval',
-           'gain', 'mcnemar', 'pairs', 'claims', 'circumstances', 'notes', 'cell_command', 'record_of', 'results',
-           'number', 'with_interval', 'laid_out', 'Item', 'picture', 'as_tex', 'save', 'explain', 'table_item',
-           'protocol_item', 'claims_item', 'pairs_item', 'dots', 'see_points', 'plot_accuracy', 'say_none',
-           'plot_curves', 'plot_confusions', 'figure_1', 'figure_2', 'figure_3', 'progress_item', 'provenance_item',
-           'runs_item', 'skipped_item', 'Settings', 'check_writable', 'settings_from', 'records', 'evidence',
-           'contents', 'lead', 'kind', 'page', 'write']
+           'paired', 'gain', 'mcnemar', 'told_apart', 'seeds_needed', 'pairs', 'claims', 'circumstances', 'notes',
+           'cell_command', 'record_of', 'results', 'number', 'with_interval', 'laid_out', 'Item', 'picture', 'as_tex',
+           'save', 'explain', 'table_item', 'protocol_item', 'claims_item', 'pairs_item', 'dots', 'see_points',
+           'plot_accuracy', 'say_none', 'plot_curves', 'plot_confusions', 'figure_1', 'figure_2', 'figure_3',
+           'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
+           'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/09_report.ipynb #43990f8c
 import os
@@ -206,6 +206,11 @@ def mean_interval(
     return float(mean), float(half)
 
 # %% ../nbs/09_report.ipynb #06ed7623
+def paired(runs: list[Run], dataset: str, better: str, worse: str, protocol: str = "last") -> pd.Series:  # percentage points, by seed
+    "The differences of the runs of two cells that share a seed."
+    return (scores(runs, dataset, better, protocol) - scores(runs, dataset, worse, protocol)).dropna()
+
+# %% ../nbs/09_report.ipynb #8e291fb4
 def gain(
     runs: list[Run],
     dataset: str,
@@ -214,11 +219,11 @@ def gain(
     protocol: str = "last",
 ) -> dict:  # `gain`, `half` in percentage points, `pairs`
     "How much more accurate one cell is than another: the mean of the differences of runs that share a seed."
-    differences = (scores(runs, dataset, better, protocol) - scores(runs, dataset, worse, protocol)).dropna()
+    differences = paired(runs, dataset, better, worse, protocol)
     mean, half = mean_interval(differences)
     return {"gain": mean, "half": half, "pairs": len(differences)}
 
-# %% ../nbs/09_report.ipynb #a348106b
+# %% ../nbs/09_report.ipynb #c0ad7af7
 def mcnemar(
     a: Run,
     b: Run,
@@ -230,7 +235,28 @@ def mcnemar(
     only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     return only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
-# %% ../nbs/09_report.ipynb #f5b018f9
+# %% ../nbs/09_report.ipynb #044e6722
+def told_apart(runs: list[Run], dataset: str, better: str, worse: str) -> tuple[int, int, int]:  # seeds in which McNemar's p < 0.05 says better, says worse, seeds in all
+    "How many seeds' predictions, image by image, tell two cells apart."
+    by_seed = {(run.metrics["cell"], run.metrics["seed"]): run for run in runs if run.metrics["dataset"] == dataset}
+    both = [(run, by_seed[worse, seed]) for (cell, seed), run in by_seed.items() if cell == better and (worse, seed) in by_seed]
+    tests = [mcnemar(a, b) for a, b in both if np.array_equal(a.labels, b.labels)]
+    return sum(p < 0.05 and a > b for a, b, p in tests), sum(p < 0.05 and a < b for a, b, p in tests), len(tests)
+
+# %% ../nbs/09_report.ipynb #6ebea471
+def seeds_needed(
+    delta: float,  # a true difference, percentage points
+    spread: float,  # standard deviation of the differences by seed
+    power: float = 0.8,
+) -> float:  # seeds of each cell, 2 or more; NaN where the spread is not known, infinite above 1000
+    "The least number of seeds with which a two-sided paired t test at 5 % finds that difference with that probability."
+    if np.isnan(spread):
+        return np.nan
+    n = np.arange(2, 1001)
+    found = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, abs(delta) * np.sqrt(n) / max(spread, 1e-9))
+    return float(n[found >= power][0]) if (found >= power).any() else np.inf
+
+# %% ../nbs/09_report.ipynb #4bb4df30
 def pairs(
     runs: list[Run],
     dataset: str,
@@ -238,33 +264,31 @@ def pairs(
     protocol: str = "last",  # of the accuracies; the predictions are always the last epoch's
 ) -> pd.DataFrame:  # a row a cell: gain, half, pairs, and the number of seeds in which McNemar's p < 0.05 says better, or worse
     "Every other cell against one, seed by seed and image by image."
-    by_seed = {(run.metrics["cell"], run.metrics["seed"]): run for run in runs if run.metrics["dataset"] == dataset}
     rows = []
     for cell in cells(dataset, runs):
-        both = [(by_seed[c, seed], by_seed[reference, seed]) for c, seed in by_seed if c == cell and (reference, seed) in by_seed]
-        tests = [mcnemar(a, b) for a, b in both if np.array_equal(a.labels, b.labels)]
-        rows.append({"cell": cell, **gain(runs, dataset, cell, reference, protocol), "tested": len(tests),
-                     "better": sum(p < 0.05 and a > b for a, b, p in tests), "worse": sum(p < 0.05 and a < b for a, b, p in tests)})
+        better, worse, tested = told_apart(runs, dataset, cell, reference)
+        rows.append({"cell": cell, **gain(runs, dataset, cell, reference, protocol), "tested": tested, "better": better, "worse": worse})
     return pd.DataFrame([row for row in rows if row["cell"] != reference])
 
-# %% ../nbs/09_report.ipynb #2cb42c0b
+# %% ../nbs/09_report.ipynb #b51cb860
 def claims(
     runs: list[Run],
     dataset: str,
     protocol: str = "last",
-) -> pd.DataFrame:  # where, better, worse, paper, gain, half, pairs, verdict
+) -> pd.DataFrame:  # where, better, worse, paper, gain, half, pairs, told (seeds by McNemar: better, worse), needed (seeds), verdict
     "The paper's claims, and what our runs say of each; on other data, those for the data set whose place it takes."
     rows = []
     for claim in CLAIMS:
         ours = stands_for(claim.dataset, dataset)
         if plays(ours) == claim.dataset:
-            found = gain(runs, ours, claim.better, claim.worse, protocol)
-            low, high = found["gain"] - found["half"], found["gain"] + found["half"]
-            verdict = None if np.isnan(low) else "yes" if low > 0 else "no, worse" if high < 0 else "open"
-            rows.append({"where": claim.where, "better": claim.better, "worse": claim.worse, "paper": claim.delta, **found, "verdict": verdict})
+            found, differences = gain(runs, ours, claim.better, claim.worse, protocol), paired(runs, ours, claim.better, claim.worse, protocol)
+            low, high, told = found["gain"] - found["half"], found["gain"] + found["half"], told_apart(runs, ours, claim.better, claim.worse)
+            verdict = None if not found["pairs"] else "holds" if low > 0 else "fails" if high < 0 else "cannot be told yet"
+            rows.append({"where": claim.where, "better": claim.better, "worse": claim.worse, "paper": claim.delta, **found, "told": f"{told[0]}, {told[1]} of {told[2]}",
+                         "needed": seeds_needed(claim.delta, differences.std(ddof=1)), "verdict": verdict})
     return pd.DataFrame(rows)
 
-# %% ../nbs/09_report.ipynb #fb410b7b
+# %% ../nbs/09_report.ipynb #45465a2b
 def circumstances(
     run: Run,
 ) -> dict:  # name → value
@@ -273,7 +297,7 @@ def circumstances(
     facts = {name: value for name, value in run.metrics["config"].items() if name not in own}
     return facts | {"code": code(run), "torch": run.metrics["provenance"].get("torch"), "test images": run.metrics["n"]}
 
-# %% ../nbs/09_report.ipynb #b51cb860
+# %% ../nbs/09_report.ipynb #0d85c839
 def notes(
     runs: list[Run],  # of one table
 ) -> dict:  # cell → a sentence; cells whose runs are like the others are not there
@@ -288,7 +312,7 @@ def notes(
         said[cell] = f"{said[cell]}; {text}" if cell in said else text
     return said
 
-# %% ../nbs/09_report.ipynb #45465a2b
+# %% ../nbs/09_report.ipynb #f9d8dda7
 def cell_command(
     runs: list[Run],  # of the same table
     dataset: str,
@@ -307,12 +331,12 @@ def cell_command(
         given |= {name: runs[0].metrics["config"][name] for name in ("epochs", "width", "profile") if name in runs[0].metrics["config"]}
     return command(Config(dataset=dataset, **given))
 
-# %% ../nbs/09_report.ipynb #e6adee7d
+# %% ../nbs/09_report.ipynb #b6e93f35
 def record_of(run: Run) -> str:
     "Where a run's record lies in a report's folder."
     return f"runs/{run.metrics['dataset']}/{run.metrics['cell']}/seed{run.metrics['seed']}"
 
-# %% ../nbs/09_report.ipynb #f9d8dda7
+# %% ../nbs/09_report.ipynb #1696f96d
 def results(
     runs: list[Run],
     number: int,  # 2 to 6
@@ -337,7 +361,7 @@ def results(
                      "runs": " ".join(record_of(r) for r in sorted(mine, key=lambda r: r.metrics["seed"]) if r.metrics["cell"] == name)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/09_report.ipynb #b6e93f35
+# %% ../nbs/09_report.ipynb #b73ed907
 def number(value, digits: int = 2, sign: bool = False) -> str:
     "A number as it is printed, with a real minus, or a dash where there is none."
     return "—" if value is None or pd.isna(value) else f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
@@ -346,7 +370,7 @@ def with_interval(mean, half, n: int, what: str = "n = 1", sign: bool = False) -
     "A mean with its interval; one value says that it is one."
     return number(mean, sign=sign) + (f" ± {number(half)}" if n > 1 else f" ({what})" if n == 1 else "")
 
-# %% ../nbs/09_report.ipynb #926da7a7
+# %% ../nbs/09_report.ipynb #efa1fc81
 def laid_out(
     found: pd.DataFrame,  # from `results`
 ) -> pd.DataFrame:  # text
@@ -358,7 +382,7 @@ def laid_out(
     shown = pd.DataFrame(shown)
     return shown if shown.note.any() else shown.drop(columns="note")
 
-# %% ../nbs/09_report.ipynb #d2e37691
+# %% ../nbs/09_report.ipynb #28358f1a
 @dataclass
 class Item:
     "A table or a picture of a report."
@@ -375,7 +399,7 @@ class Item:
             return display(table(self.frame.drop(columns="runs", errors="ignore"), f"{self.title}. {self.caption}"))
         display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 2 // 3))
 
-# %% ../nbs/09_report.ipynb #efa1fc81
+# %% ../nbs/09_report.ipynb #4eb2d41d
 def picture(
     name: str,
     title: str,
@@ -395,7 +419,7 @@ def picture(
         files["png"] = small.getvalue()
     return Item(name, title, caption, **files)
 
-# %% ../nbs/09_report.ipynb #e7b29d83
+# %% ../nbs/09_report.ipynb #6b1dddc1
 TEX = {"λ": r"$\lambda$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$", "Δ": r"$\Delta$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$",
        "—": "---", "–": "--", "→": r"$\to$", "✓": r"$\checkmark$", "✗": r"$\times$", "“": "``", "”": "''", "·": r"$\cdot$", "…": r"\dots{}"}
 
@@ -406,7 +430,7 @@ def as_tex(item: Item) -> str:
     text = rows.to_latex(index=False, escape=True, caption=caption, label=f"tab:{item.name}", position="ht")
     return "".join(TEX.get(letter, letter) for letter in text)
 
-# %% ../nbs/09_report.ipynb #a1655134
+# %% ../nbs/09_report.ipynb #3abd882f
 def save(
     item: Item,
     out,  # the report's folder
@@ -424,7 +448,7 @@ def save(
         for kind, content in kinds.items():
             write_atomically(Path(out) / folder / f"{item.name}.{kind}", content)
 
-# %% ../nbs/09_report.ipynb #28358f1a
+# %% ../nbs/09_report.ipynb #b419f684
 def explain(dataset: str, protocol: str) -> str:
     "The rule by which runs are reported, as captions say it."
     return f"Test accuracy in per cent, mean ± 95 % interval (Student t) over n seeds; protocol {protocol}: {PROTOCOLS[protocol]}."
@@ -446,7 +470,7 @@ def table_item(
     caption += f"Gains are over {over}, ours by seed: the mean difference of runs that share one."
     return Item(f"table-{number}", f"Table {number}" + f" on {title(ours)}" * (ours != paper.dataset), caption, laid_out(found), found)
 
-# %% ../nbs/09_report.ipynb #3abd882f
+# %% ../nbs/09_report.ipynb #d916828f
 def protocol_item(
     runs: list[Run],
     dataset: str,
@@ -462,17 +486,20 @@ def protocol_item(
     return Item("protocols", "Reporting protocols", f"The same runs on {title(dataset)} under four rules, accuracy in per cent, mean ± 95 % interval. {rules}. "
                 "— where the runs did not measure it.", pd.DataFrame(rows), pd.DataFrame(numbers))
 
-# %% ../nbs/09_report.ipynb #414f2d9e
+# %% ../nbs/09_report.ipynb #4d19d192
 def claims_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
     "The paper's claims and our verdicts, as an item."
     found, names = claims(runs, dataset, protocol), cells(dataset)
     shown = pd.DataFrame({"claim": [f"{names[r.better]} above {names[r.worse]}" for r in found.itertuples()], "where": found["where"],
                           "paper": [number(value, sign=True) for value in found.paper],
                           "ours": [with_interval(r.gain, r.half, r.pairs, "1 pair", sign=True) for r in found.itertuples()],
-                          "pairs": found.pairs.astype(str), "does it hold here?": found.verdict.fillna("—")})
+                          "pairs": found.pairs.astype(str), "seeds told apart": found.told.where(found.pairs > 0, "—"),
+                          "seeds to tell Δ": ["over 1,000" if value == np.inf else number(value, 0) for value in found.needed], "here it": found.verdict.fillna("—")})
     place = " and ".join(title(plays(d)) for d in covers(dataset))
     caption = (f"The paper's comparisons on {place}, and our runs on {' and '.join(map(title, covers(dataset)))}: percentage points, mean ± 95 % interval of the differences by seed; "
-               f"protocol {protocol}. Yes: the interval is above zero. No, worse: below. Open: zero is inside. Each comparison is taken alone, without a correction for their number.")
+               f"protocol {protocol}. It holds: the interval is above zero; fails: below; cannot be told yet: zero is inside, or there is no interval. Seeds told apart: better, worse, of all, by McNemar's "
+               "exact test on the last epoch's predictions. Seeds to tell Δ: with so many a paired t test finds the paper's difference four times in five, by the spread of ours. "
+               "Each comparison is taken alone, without a correction for their number.")
     return Item("claims", "Claims", caption, shown, found)
 
 def pairs_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
@@ -485,7 +512,7 @@ def pairs_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
                "test on the last epoch's predictions, image by image, gives p < 0.05.")
     return Item("pairs", "Against the baseline", caption, shown, found)
 
-# %% ../nbs/09_report.ipynb #4d19d192
+# %% ../nbs/09_report.ipynb #dd28c961
 def dots(axis, at: int, values, color: str, mean: float, half: float):
     "A row of runs: each a dot, their mean a bar, its interval a line."
     if not len(values):
@@ -493,7 +520,7 @@ def dots(axis, at: int, values, color: str, mean: float, half: float):
     axis.scatter(values, np.full(len(values), at), s=20, color=color, alpha=0.5, linewidths=0, zorder=2)
     axis.errorbar(mean, at, xerr=None if np.isnan(half) else half, fmt="|", ms=10, mew=2, color=color, capsize=0, lw=1, zorder=3)
 
-# %% ../nbs/09_report.ipynb #e500f18c
+# %% ../nbs/09_report.ipynb #29377093
 def see_points(
     axis,  # with dots and diamonds along x
 ):
@@ -504,7 +531,7 @@ def see_points(
         margin = max(0.5, 0.25 * np.ptp(points))
         axis.set_xlim(points.min() - margin, points.max() + margin)
 
-# %% ../nbs/09_report.ipynb #efddf14d
+# %% ../nbs/09_report.ipynb #c43a05b6
 def plot_accuracy(
     runs: list[Run],
     dataset: str,
@@ -536,13 +563,13 @@ def plot_accuracy(
         axis.tick_params(axis="y", length=0)
     return fig
 
-# %% ../nbs/09_report.ipynb #29377093
+# %% ../nbs/09_report.ipynb #6636577c
 def say_none(axis):
     "Say on a panel that there is nothing to draw."
     axis.text(0.5, 0.5, "no runs yet", ha="center", va="center", color="0.5", transform=axis.transAxes)
     axis.set(xticks=[], yticks=[])
 
-# %% ../nbs/09_report.ipynb #c43a05b6
+# %% ../nbs/09_report.ipynb #16cff179
 def plot_curves(
     runs: list[Run],
     dataset: str,
@@ -564,7 +591,7 @@ def plot_curves(
         axes[1].legend(frameon=False, title=None)
     return fig
 
-# %% ../nbs/09_report.ipynb #9d613662
+# %% ../nbs/09_report.ipynb #cd7afa61
 def plot_confusions(
     runs: list[Run],
     dataset: str,
@@ -583,14 +610,14 @@ def plot_confusions(
     fig.set_layout_engine("constrained", h_pad=0.12)
     return fig
 
-# %% ../nbs/09_report.ipynb #44b9f665
+# %% ../nbs/09_report.ipynb #81f8e23d
 def figure_1() -> Figure:
     "The four methods on drawn faces, RGB and 100 pixels wide like those of RAF-DB."
     faces = draw(sample_faces(4, seed=6), size=100, channels=3).float() / 255
     titles, images = zip(*examples(faces[:2], seed=38), *examples(faces[2:], seed=11))
     return grid(images, titles, columns=6, size=1.25)
 
-# %% ../nbs/09_report.ipynb #ded2e96f
+# %% ../nbs/09_report.ipynb #f6c64501
 def figure_2() -> Figure:
     "The four methods on coloured cells: where each pixel of the new sample comes from."
     shades = torch.linspace(0.4, 1, 25)[torch.arange(25) * 7 % 25].view(1, 5, 5)
@@ -598,13 +625,13 @@ def figure_2() -> Figure:
     titles, images = zip(*examples(pair.repeat_interleave(10, 2).repeat_interleave(10, 3), seed=38))
     return grid(images, titles, columns=6, size=1.25)
 
-# %% ../nbs/09_report.ipynb #81f8e23d
+# %% ../nbs/09_report.ipynb #8dec6205
 def figure_3() -> Figure:
     "The improved VGG19, drawn from the network itself."
     with torch.device("meta"):
         return diagram(ImprovedVGG19(8))
 
-# %% ../nbs/09_report.ipynb #3bb3bd74
+# %% ../nbs/09_report.ipynb #6b318e69
 def progress_item(
     runs: list[Run],
     profile: str,  # of `mixcut.grid.PROFILES`
@@ -621,7 +648,7 @@ def progress_item(
     caption += "" if not left else f"The rest: about {duration(rest)}." if np.isfinite(rest) else "What the rest takes is not known yet."
     return Item("progress", "Progress", caption.strip(), told.astype(str), told)
 
-# %% ../nbs/09_report.ipynb #4599bcb9
+# %% ../nbs/09_report.ipynb #348390f9
 def provenance_item(
     runs: list[Run],
 ) -> Item:
@@ -641,7 +668,7 @@ def provenance_item(
 
 WHAT = {"data": "data fingerprint", "commit": "code, commit", "dirty": "changes that were not committed"}
 
-# %% ../nbs/09_report.ipynb #6b318e69
+# %% ../nbs/09_report.ipynb #18698f6d
 def runs_item(runs: list[Run]) -> Item:
     "Every run, as an item."
     found = frame(runs)
@@ -653,7 +680,7 @@ def skipped_item(skipped: list) -> Item:
     return Item("skipped", "Left out", "Folders that look like runs and count for nothing here, with the reason." if skipped else "No folder was left out.",
                 pd.DataFrame(skipped, columns=["folder", "reason"]))
 
-# %% ../nbs/09_report.ipynb #348390f9
+# %% ../nbs/09_report.ipynb #e5e204e1
 @dataclass(frozen=True)
 class Settings:
     "The parameters of `nbs/report.ipynb`. Raises `ReportError` for one that cannot be used."
@@ -676,7 +703,7 @@ class Settings:
         if self.out is not None:
             check_writable(self.out)
 
-# %% ../nbs/09_report.ipynb #6e0ae4a8
+# %% ../nbs/09_report.ipynb #8814921e
 def check_writable(out):
     "Make a folder, and raise `ReportError` unless files can be written into it."
     try:
@@ -686,14 +713,14 @@ def check_writable(out):
     except (OSError, TypeError) as error:
         raise ReportError(f"out = {out!r}: it cannot be written ({getattr(error, 'strerror', error)}); choose another folder") from None
 
-# %% ../nbs/09_report.ipynb #18698f6d
+# %% ../nbs/09_report.ipynb #bd021ca2
 def settings_from(
     names: dict,  # a notebook's `globals()`
 ) -> Settings:
     "The settings that a notebook's parameters make. Raises `ReportError` for a name that is no parameter."
     return from_parameters(names, Settings, ReportError)
 
-# %% ../nbs/09_report.ipynb #e5e204e1
+# %% ../nbs/09_report.ipynb #bf7f51cb
 def records(
     settings: Settings,
 ) -> tuple[list[Run], list]:  # runs; {"folder", "reason"} of each folder left out
@@ -705,7 +732,7 @@ def records(
     runs, left = load_runs(Path(settings.out) / "runs", settings.profile)
     return runs, skipped + [entry for entry in left if entry not in skipped]
 
-# %% ../nbs/09_report.ipynb #bd021ca2
+# %% ../nbs/09_report.ipynb #7ffdec2d
 def evidence(
     runs: list[Run],
     dataset: str,
@@ -724,7 +751,7 @@ def evidence(
         "confusion": picture("confusion", "Confusion", f"Which expression was taken for which, on {data}, after the last epoch: per cent of each label's images, "
                              "all seeds together.", plot_confusions(runs, dataset))}
 
-# %% ../nbs/09_report.ipynb #2911bdb4
+# %% ../nbs/09_report.ipynb #7adabf85
 def contents(
     runs: list[Run],
     skipped: list,  # {"folder", "reason"}
@@ -749,7 +776,7 @@ def contents(
                 picture("figure-3", "Figure 3", "The improved VGG19 with the shape of what leaves each block.", figure_3())],
             "Provenance": [*([progress_item(runs, profile, folder)] if profile in PROFILES else []), provenance_item(runs), runs_item(runs), skipped_item(skipped)]}
 
-# %% ../nbs/09_report.ipynb #bf7f51cb
+# %% ../nbs/09_report.ipynb #8a5e0e6a
 def lead(
     runs: list[Run],
     dataset: str,
@@ -765,7 +792,7 @@ def lead(
         text += f"The paper's numbers are for {' and '.join(title(plays(d)) for d in covers(dataset))}. Ours are for {data} and do not reproduce them; what can be compared is who gains over whom, and by how much. "
     return text + "What is missing is shown as —; the command of its row makes its first run, and -p seed 1, 2, … the others."
 
-# %% ../nbs/09_report.ipynb #7ffdec2d
+# %% ../nbs/09_report.ipynb #bb6712be
 CSS = """
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5d6066;--rule:#d9dbe0;--page:#fff;--head:#f5f6f8;--accent:#a84300}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e8;--soft:#a2a6ad;--rule:#383b42;--page:#17181b;--head:#202227;--accent:#ff9d5c}}
@@ -790,7 +817,7 @@ td.text{white-space:normal;min-width:11rem;overflow-wrap:anywhere}details{font:1
 @media print{main{max-width:none}figure{break-inside:avoid}}
 """
 
-# %% ../nbs/09_report.ipynb #7adabf85
+# %% ../nbs/09_report.ipynb #769d2dfa
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ css | safe }}</style></head><body><main>
@@ -812,14 +839,14 @@ PAGE = """<!doctype html>
 {% endfor %}</main></body></html>
 """
 
-# %% ../nbs/09_report.ipynb #8a5e0e6a
+# %% ../nbs/09_report.ipynb #3f3928ba
 def kind(column: pd.Series) -> str:
     "How a table's column is set: numbers to the right, long text with room."
     if any(re.search(r"\d", str(value)) for value in column) and all(re.fullmatch(r"—|[+−]?[\d.,]+( ± [\d.,]+)?( \(.*\))?", str(value)) for value in column):
         return "num"
     return "text" if column.astype(str).str.len().max() > 36 else ""
 
-# %% ../nbs/09_report.ipynb #cd9550f9
+# %% ../nbs/09_report.ipynb #39368011
 def page(
     sections: dict,  # section → items
     path,  # of the file
@@ -832,7 +859,7 @@ def page(
     text = environment.from_string(PAGE).render(sections=sections, title=title, lead=lead, css=CSS)
     write_atomically(Path(path), text.encode())
 
-# %% ../nbs/09_report.ipynb #bb6712be
+# %% ../nbs/09_report.ipynb #4f1a192f
 def write(
     sections: dict,  # from `contents`
     settings: Settings,

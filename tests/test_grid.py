@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mixcut import grid
 from mixcut.data import drawn_sizes, load
@@ -110,3 +111,14 @@ def test_runs_of_other_parameters_are_refused(checkout):
     process = snakemake(checkout)
     output = process.communicate(timeout=120)[0]
     assert process.returncode != 0 and "epochs = 99 there and 2 here" in output and not records(checkout).keys() - {"mixcut"}
+
+
+@pytest.mark.parametrize("splits", [("train", "valid", "test"), ("train", "test"), ("",)])
+def test_a_folders_images_are_counted_before_they_are_read(tmp_path, splits):
+    for split in splits:
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for k in range(10 if split in ("", "train") else 4):
+                Image.new("L", (48, 48)).save(tmp_path / split / name / f"{k}.png")
+    sizes = grid.images_of(grid.jobs("digits", str(tmp_path))[0])
+    assert {name: n for name, n in sizes.items() if n} == {name: len(split) for name, split in load("folder", str(tmp_path), cache=False).splits.items()}

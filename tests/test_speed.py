@@ -1,4 +1,5 @@
 """The benchmark: what it measures is really done, its tables follow from the times, and its records come back."""
+import shutil
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from mixcut import speed as S
 from mixcut.data import load
 from mixcut.model import flops
+from mixcut.pages import ROOT
 from mixcut.speed import Case, Settings, SpeedError
 from mixcut.train import Config
 
@@ -109,3 +111,18 @@ def test_a_whole_benchmark_comes_back_as_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "sweep.png").stat().st_size > 1000
     share = S.tables(again)["Training"]["% of the matrix rate"]
     assert ((share > 0) & (share < 150)).all() and flops(8, 44, 0.1)["training"] > 0
+
+
+def test_a_part_is_measured_anew(tmp_path, monkeypatch):
+    out = tmp_path / "records"
+    shutil.copytree(ROOT / "reports" / "benchmark", out)
+    before = {path.name: path.read_bytes() for path in out.glob("*.csv")}
+    monkeypatch.setattr(S, "memory_table", lambda settings: pd.DataFrame({"what": ["nothing"], "peak (MB)": [12345.6]}))
+    S.results(Settings(measure=True, out=str(out), only="memory"))
+    changed = {path.name for path in out.glob("*.csv") if path.read_bytes() != before[path.name]}
+    assert changed == {"memory.csv", "setup.csv"} and "| nothing" in (out / "memory.md").read_text() and "12,346" in (out / "memory.md").read_text()
+    assert "commit, memory" in S.read(out)["setup"].name.tolist()
+    with pytest.raises(S.SpeedError, match="give out"):
+        S.results(Settings(measure=True, only="memory"))
+    with pytest.raises(S.SpeedError, match="choose from times, scans"):
+        Settings(only="memry")
