@@ -8,6 +8,7 @@ __all__ = ['ROOT', 'PUBLIC', 'REASONS', 'as_markdown', 'readme', 'write_readme',
 
 # %% ../nbs/10_pages.ipynb #149d63d4
 import json
+import logging
 import re
 import shutil
 from configparser import ConfigParser
@@ -143,6 +144,7 @@ def write_site(out: Path = ROOT / "_docs"):
     "Write the site. Raises `ImportError` without mkdocs, and mkdocs' own error for a link that leads nowhere."
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
+    logging.basicConfig(level=logging.WARNING)  # which link is broken, mkdocs only logs
     with TemporaryDirectory() as folder:
         docs = Path(folder) / "docs"
         lay_out(docs)
