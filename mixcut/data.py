@@ -256,7 +256,7 @@ def read_columns(
     rows = read_rows(path)
     _, header = next(rows, (1, []))
     if missing := [name for name in wanted if name not in header]:
-        raise DataError(f"{where(path)}: no column {', '.join(missing)}; there are {', '.join(header)[:80] or 'none'}. Is it the right file?")
+        raise DataError(f"{where(path)}: no column {', '.join(missing)}; there are {', '.join(header)[:300] or 'none'}. Is it the right file?")
     places = [header.index(name) for name in wanted]
     for line, cells in rows:
         if len(cells) != len(header):

@@ -1,4 +1,5 @@
 """Networks in tests are tiny: one thread does them faster than two that wait for each other."""
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for kernels and engines that tests start
 
 
 def pytest_addoption(parser):

@@ -1,11 +1,13 @@
 """Runs that are killed, stopped, starved and disturbed: what they lose is counted, and it must be nothing.
 
 `pytest tests/test_kills.py --kills 100 --grid-kills 20 --record reports/reliability` counts many; CI a few."""
+import multiprocessing
 import os
 import random
 import resource
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import psutil
@@ -22,24 +24,25 @@ from mixcut.train import CHECKPOINT, PREVIOUS, TORN, CheckpointWarning, Stopped,
 EPOCHS, BATCHES = 6, 9
 
 
-def child(chosen, data, log, before=None):
-    """Fork a process that trains, and writes each step that it begins to do into a log. The libraries are there already: only the training can be hit."""
-    pid = os.fork()
-    if pid:
-        return pid
+FORKS = multiprocessing.get_context("forkserver")  # its processes begin as copies of one that has only imported: quick, and clean
+FORKS.set_forkserver_preload(["mixcut.train"])
+PROCESSES = {}
+
+
+def work(chosen, data, log, before):
+    """Train, and write each step that is done into a log."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    if before:
+        before()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(text, last=False):
+        if "left" in text:
+            os.write(file, (text.split("epoch ")[1].split(",")[0].split()[0] + " " + text.split("image ")[1].split()[0] + "\n").encode())
+
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        torch.set_num_threads(1)
-        if before:
-            before()
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-        def note(text, last=False):
-            if "left" in text:
-                os.write(file, (text.split("epoch ")[1].split(",")[0].split()[0] + " " + text.split("image ")[1].split()[0] + "\n").encode())
-
         fit(chosen, data, note)
         os._exit(0)
     except Stopped:
@@ -50,8 +53,22 @@ def child(chosen, data, log, before=None):
         os._exit(5)
 
 
+def child(chosen, data, log, before=None):
+    """Start a process that trains; its number."""
+    process = FORKS.Process(target=work, args=(chosen, data, log, before))
+    process.start()
+    PROCESSES[process.pid] = process
+    return process.pid
+
+
+def send(pid, number):
+    with suppress(ProcessLookupError):  # it may be over
+        os.kill(pid, number)
+
+
 def ended(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    PROCESSES[pid].join()
+    return PROCESSES[pid].exitcode
 
 
 def same_bits(first, second):
@@ -63,6 +80,7 @@ def same_bits(first, second):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder, data = tmp_path_factory.mktemp("plain"), dataset(train=8 * BATCHES)
+    assert ended(child(config(folder / "first", epochs=EPOCHS), data, folder / "first.log")) == 0  # the server of processes has to import first
     began = time.monotonic()
     assert ended(child(config(folder, epochs=EPOCHS), data, folder / "log")) == 0
     return config(folder, epochs=EPOCHS).folder, data, time.monotonic() - began
@@ -77,7 +95,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed,
         while True:
             pid = child(chosen, data, log)
             time.sleep(draws.uniform(0, seconds))
-            os.kill(pid, number)
+            send(pid, number)
             code = ended(pid)
             if code == 0:
                 break
@@ -117,19 +135,20 @@ def test_a_grid_killed_at_any_moment_loses_nothing(checkout, pytestconfig, recor
     record("a grid, SIGKILL", kills, "no finished run lost or done again, the report made")
 
 
+def starve():
+    real, calls = os.fsync, iter(range(10**9))
+
+    def fsync(number):  # the limit falls before the 21st write
+        if next(calls) == 40:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        return real(number)
+    os.fsync = fsync
+
+
 def test_out_of_disk_keeps_the_checkpoint_before(tmp_path, undisturbed, record):
     """The limit on a file's size is the kernel's own; a full disk fails at the same call."""
     plain, data, _ = undisturbed
     chosen, log = config(tmp_path, epochs=EPOCHS), tmp_path / "log"
-
-    def starve():
-        real, calls = os.fsync, iter(range(10**9))
-
-        def fsync(number):  # the limit falls before the 21st write
-            if next(calls) == 40:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-            return real(number)
-        os.fsync = fsync
 
     assert ended(child(chosen, data, log, starve)) == 4
     steps = len(log.read_text().splitlines())
@@ -145,9 +164,9 @@ def test_a_process_that_was_asleep_goes_on(tmp_path, undisturbed, record):
     pid = child(chosen, data, tmp_path / "log")
     for _ in range(3):
         time.sleep(seconds / 8)
-        os.kill(pid, signal.SIGSTOP)
+        send(pid, signal.SIGSTOP)
         time.sleep(0.3)
-        os.kill(pid, signal.SIGCONT)
+        send(pid, signal.SIGCONT)
     assert ended(pid) == 0 and same_bits(plain, chosen.folder)
     record("asleep (SIGSTOP, SIGCONT)", 3, "the same bits")
 
@@ -223,7 +242,7 @@ def test_the_lock_of_a_dead_process_is_none(tmp_path, undisturbed, record):
     pid = child(chosen, data, tmp_path / "log")
     while not (chosen.folder / ".holder").exists():
         time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
+    send(pid, signal.SIGKILL)
     ended(pid)
     assert (chosen.folder / ".lock").exists()
     with held(chosen.folder):
