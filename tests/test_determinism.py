@@ -72,8 +72,8 @@ CODE = """
 import json, sys
 from mixcut.data import load
 from mixcut.train import Config, fit
-data = load("drawn", train=1000, valid=100, test=400, cache=False)
-run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=3, width=0.1, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
+data = load("drawn", train=2000, valid=100, test=400, cache=False)
+run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=4, width=0.125, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
 print(json.dumps(run.metrics["protocols"]["last"]))
 """
 
@@ -97,7 +97,7 @@ def test_one_number_of_threads_gives_one_result(tmp_path, pytestconfig, record):
         agree = 100 * (found["1"][1].argmax(1) == found["2"][1].argmax(1)).mean()
         rows.append((seed, found["1"][0], found["2"][0], agree))
         record(f"seed {seed}, twice with one thread, twice with two", 4, f"same bits for the same threads; {found['1'][0]:.2f} % with one, {found['2'][0]:.2f} % with two, {agree:.1f} % of the predictions alike")
-    assert len(rows) >= 1
+    assert all(agree > 50 for *_, agree in rows)  # of runs that have learned
 
 
 def test_deterministic_takes_only_such_algorithms(tmp_path):

@@ -58,7 +58,7 @@ def test_no_notebook_uses_the_network(tmp_path, cut, record):
 
 
 EVIL = ["'); import os; os.system('touch owned') #", '"); open("owned", "w") #', "{{open('owned','w')}}", "$(touch owned)", "`touch owned`", "mixcut\nopen('owned', 'w')", "../../owned",
-        "/tmp/owned", "a\\", "\x00", "%(owned)s"]
+        "/owned", "a\\", "\x00", "%(owned)s"]
 
 
 @pytest.mark.parametrize("name", ["aug", "profile", "dataset", "device", "beta"])
