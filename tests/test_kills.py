@@ -49,6 +49,8 @@ def work(chosen, data, log, before):
         os._exit(3)
     except RunError:
         os._exit(4)
+    except KeyboardInterrupt:  # before the run looks after signals, or after
+        os._exit(1)
     except BaseException:
         os._exit(5)
 
@@ -86,8 +88,8 @@ def undisturbed(tmp_path_factory):
     return config(folder, epochs=EPOCHS).folder, data, time.monotonic() - began
 
 
-@pytest.mark.parametrize("number, exit", [(signal.SIGKILL, -9), (signal.SIGTERM, 3), (signal.SIGINT, 3)], ids=["kill -9", "SIGTERM", "SIGINT"])
-def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed, number, exit, pytestconfig, record):
+@pytest.mark.parametrize("number, exits", [(signal.SIGKILL, {-9}), (signal.SIGTERM, {3, -15}), (signal.SIGINT, {3, 1})], ids=["kill -9", "SIGTERM", "SIGINT"])
+def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed, number, exits, pytestconfig, record):
     plain, data, seconds = undisturbed
     draws, wanted, kills, runs, repeated, wrong = random.Random(f"{number}"), max(1, pytestconfig.getoption("kills") // 3), 0, 0, 0, 0
     while kills < wanted:
@@ -99,7 +101,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed,
             code = ended(pid)
             if code == 0:
                 break
-            assert code in (exit, -number), code  # the signal may come before the run looks after it
+            assert code in exits  # the second one where the run does not look after signals yet, or no more
             kills += 1
         steps = log.read_text().split("\n")[:-1]
         repeated += len(steps) - len(set(steps))
@@ -107,7 +109,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed,
         assert sorted(path.name for path in chosen.folder.iterdir()) == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
         runs += 1
     record(f"a run, {signal.Signals(number).name}", kills, f"{runs} runs, {repeated} steps done twice, {wrong} runs that ended in other bits")
-    assert wrong == 0 and (exit == -9 or repeated == 0)
+    assert wrong == 0 and (3 not in exits or repeated == 0)
 
 
 def test_a_grid_killed_at_any_moment_loses_nothing(checkout, pytestconfig, record):  # noqa: F811
