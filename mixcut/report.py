@@ -7,10 +7,10 @@ __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record
            'collect', 'frame', 'code', 'scores', 'plays', 'title', 'stands_for', 'covers', 'cells', 'mean_interval',
            'paired', 'gain', 'mcnemar', 'told_apart', 'seeds_needed', 'pairs', 'claims', 'circumstances', 'notes',
            'cell_command', 'record_of', 'results', 'number', 'with_interval', 'laid_out', 'Item', 'picture', 'as_tex',
-           'save', 'explain', 'table_item', 'protocol_item', 'claims_item', 'pairs_item', 'dots', 'see_points',
-           'plot_accuracy', 'say_none', 'plot_curves', 'plot_confusions', 'figure_1', 'figure_2', 'figure_3',
-           'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
-           'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
+           'save', 'circumscribed', 'explain', 'table_item', 'protocol_item', 'claims_item', 'pairs_item', 'dots',
+           'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice', 'plot_confusions', 'figure_1',
+           'figure_2', 'figure_3', 'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings',
+           'check_writable', 'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/09_report.ipynb #43990f8c
 import os
@@ -35,7 +35,7 @@ from scipy import stats
 import mixcut
 from .augment import examples
 from .data import NAMES
-from .evaluate import PROTOCOLS, Run, confusion, load_run, plot_confusion, write_atomically
+from .evaluate import COVERED, PROTOCOLS, Run, confusion, load_run, plot_confusion, write_atomically
 from .faces import draw, sample_faces
 from .grid import PROFILES, jobs, progress
 from .model import ImprovedVGG19, diagram
@@ -128,14 +128,20 @@ def collect(
 ) -> list:  # {"folder", "reason"} of each folder left out
     "Copy the records of finished runs. Raises `ReportError` where the target cannot be written."
     (found, skipped), before = find_runs(source), dict(find_runs(target)[0])
-    for place, run in choose([*found, *before.items()], profile)[0]:
-        home = Path(target) / run.metrics["dataset"] / run.metrics["cell"] / f"seed{run.metrics['seed']}"
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            for name in RECORDS if place not in before else ():
-                write_atomically(home / name, (place / name).read_bytes())
-        except OSError as error:
-            raise ReportError(f"{home} cannot be written ({error.strerror}): choose another folder with out = ...") from None
+    home = lambda run: Path(target) / run.metrics["dataset"] / run.metrics["cell"] / f"seed{run.metrics['seed']}"
+    try:
+        for place, run in choose([*found, *before.items()], profile)[0]:
+            if place not in before:
+                home(run).mkdir(parents=True, exist_ok=True)
+                (home(run) / COVERED).unlink(missing_ok=True)  # of the run that was there
+                for name in RECORDS:
+                    write_atomically(home(run) / name, (place / name).read_bytes())
+        for place, run in found:  # also where the run was collected before it was looked at
+            beside = home(run) / "predictions.npz"
+            if run.covered is not None and beside.exists() and beside.read_bytes() == (place / "predictions.npz").read_bytes():
+                write_atomically(home(run) / COVERED, (place / COVERED).read_bytes())
+    except OSError as error:
+        raise ReportError(f"{target} cannot be written ({error.strerror}): choose another folder with out = ...") from None
     return skipped + told(choose(found, profile)[1], source)
 
 # %% ../nbs/09_report.ipynb #859378a5
@@ -449,9 +455,18 @@ def save(
             write_atomically(Path(out) / folder / f"{item.name}.{kind}", content)
 
 # %% ../nbs/09_report.ipynb #b419f684
-def explain(dataset: str, protocol: str) -> str:
+def circumscribed(runs: list[Run], datasets) -> str:
+    "Under which protocol runs were made and on which images they were measured, as captions say it."
+    mine = [run.metrics for run in runs if run.metrics["dataset"] in datasets]
+    made = [f"Profile {name}: {PROFILES[name].title}." for name in sorted({m["profile"] for m in mine}) if name in PROFILES]
+    splits = sorted({("validation" if m["measured"] == "valid" else m["measured"], m["n"]) for m in mine})
+    return " ".join([*made, *(f"Measured on the {split} split, {n:,} images." for split, n in splits)])
+
+def explain(runs: list[Run], dataset: str, protocol: str) -> str:
     "The rule by which runs are reported, as captions say it."
-    return f"Test accuracy in per cent, mean ± 95 % interval (Student t) over n seeds; protocol {protocol}: {PROTOCOLS[protocol]}."
+    elsewhere = dataset in DATASETS and any(run.metrics["measured"] != "test" for run in runs if run.metrics["dataset"] == dataset)
+    return (f"Accuracy in per cent, mean ± 95 % interval (Student t) over n seeds; protocol {protocol}: {PROTOCOLS[protocol]}. {circumscribed(runs, [dataset])}"
+            + " The paper's numbers are of the test split, so Δ is between different images." * elsewhere)
 
 def table_item(
     runs: list[Run],
@@ -462,7 +477,7 @@ def table_item(
     "One of the paper's tables with our numbers, as an item."
     paper, found = TABLES[number], results(runs, number, dataset, protocol)
     ours = stands_for(paper.dataset, dataset)
-    caption = f"{paper.caption}; ours on {title(ours)}. {explain(ours, protocol)} "
+    caption = f"{paper.caption}; ours on {title(ours)}. {explain(runs, ours, protocol)} "
     if ours != paper.dataset:
         caption += (f"The paper's numbers are what it measured on {title(paper.dataset)}; ours are of other images, so there is no Δ, "
                     "and the two gains are what can be compared. ")
@@ -499,7 +514,7 @@ def claims_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
     caption = (f"The paper's comparisons on {place}, and our runs on {' and '.join(map(title, covers(dataset)))}: percentage points, mean ± 95 % interval of the differences by seed; "
                f"protocol {protocol}. It holds: the interval is above zero; fails: below; cannot be told yet: zero is inside, or there is no interval. Seeds told apart: better, worse, of all, by McNemar's "
                "exact test on the last epoch's predictions. Seeds to tell Δ: with so many a paired t test finds the paper's difference four times in five, by the spread of ours. "
-               "Each comparison is taken alone, without a correction for their number.")
+               f"Each comparison is taken alone, without a correction for their number. {circumscribed(runs, covers(dataset))}")
     return Item("claims", "Claims", caption, shown, found)
 
 def pairs_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
@@ -592,6 +607,26 @@ def plot_curves(
     return fig
 
 # %% ../nbs/09_report.ipynb #cd7afa61
+def plot_choice(
+    runs: list[Run],
+    dataset: str,
+) -> Figure:
+    "What the choice of an epoch is worth in each run, beside the paper's gains."
+    fig, axis = plt.subplots(figsize=(7.2, 2.4))
+    for at, (aug, method) in enumerate(METHODS.items()):
+        mine = [run.history.monitor_accuracy for run in runs if (run.metrics["dataset"], run.metrics["cell"]) == (dataset, aug)]
+        for k, watched in enumerate(mine):
+            height, over = at + 0.6 * ((k + 1) / (len(mine) + 1) - 0.5), watched - watched.iloc[-1]
+            axis.hlines(height, over.tail(10).min(), over.tail(10).max(), color=COLORS[aug], lw=1.4)
+            axis.plot(over.max(), height, "<", ms=5, color=COLORS[aug])
+        if aug != "baseline":
+            axis.plot(find_cell(plays(dataset), aug).accuracy - find_cell(plays(dataset), "baseline").accuracy, at, "D", ms=5, mfc="none", mec="black", mew=0.9)
+    axis.axvline(0, color="0.6", lw=0.8, zorder=1)
+    axis.set(yticks=range(len(METHODS)), yticklabels=[m.title for m in METHODS.values()], ylim=(len(METHODS) - 0.4, -0.6), xlabel="points")
+    axis.tick_params(axis="y", length=0)
+    return fig
+
+# %% ../nbs/09_report.ipynb #ded2e96f
 def plot_confusions(
     runs: list[Run],
     dataset: str,
@@ -610,14 +645,14 @@ def plot_confusions(
     fig.set_layout_engine("constrained", h_pad=0.12)
     return fig
 
-# %% ../nbs/09_report.ipynb #81f8e23d
+# %% ../nbs/09_report.ipynb #ca4deef6
 def figure_1() -> Figure:
     "The four methods on drawn faces, RGB and 100 pixels wide like those of RAF-DB."
     faces = draw(sample_faces(4, seed=6), size=100, channels=3).float() / 255
     titles, images = zip(*examples(faces[:2], seed=38), *examples(faces[2:], seed=11))
     return grid(images, titles, columns=6, size=1.25)
 
-# %% ../nbs/09_report.ipynb #f6c64501
+# %% ../nbs/09_report.ipynb #3bb3bd74
 def figure_2() -> Figure:
     "The four methods on coloured cells: where each pixel of the new sample comes from."
     shades = torch.linspace(0.4, 1, 25)[torch.arange(25) * 7 % 25].view(1, 5, 5)
@@ -625,13 +660,13 @@ def figure_2() -> Figure:
     titles, images = zip(*examples(pair.repeat_interleave(10, 2).repeat_interleave(10, 3), seed=38))
     return grid(images, titles, columns=6, size=1.25)
 
-# %% ../nbs/09_report.ipynb #8dec6205
+# %% ../nbs/09_report.ipynb #4599bcb9
 def figure_3() -> Figure:
     "The improved VGG19, drawn from the network itself."
     with torch.device("meta"):
         return diagram(ImprovedVGG19(8))
 
-# %% ../nbs/09_report.ipynb #6b318e69
+# %% ../nbs/09_report.ipynb #e53d28af
 def progress_item(
     runs: list[Run],
     profile: str,  # of `mixcut.grid.PROFILES`
@@ -648,7 +683,7 @@ def progress_item(
     caption += "" if not left else f"The rest: about {duration(rest)}." if np.isfinite(rest) else "What the rest takes is not known yet."
     return Item("progress", "Progress", caption.strip(), told.astype(str), told)
 
-# %% ../nbs/09_report.ipynb #348390f9
+# %% ../nbs/09_report.ipynb #6e0ae4a8
 def provenance_item(
     runs: list[Run],
 ) -> Item:
@@ -668,7 +703,7 @@ def provenance_item(
 
 WHAT = {"data": "data fingerprint", "commit": "code, commit", "dirty": "changes that were not committed"}
 
-# %% ../nbs/09_report.ipynb #18698f6d
+# %% ../nbs/09_report.ipynb #fdd61e98
 def runs_item(runs: list[Run]) -> Item:
     "Every run, as an item."
     found = frame(runs)
@@ -680,7 +715,7 @@ def skipped_item(skipped: list) -> Item:
     return Item("skipped", "Left out", "Folders that look like runs and count for nothing here, with the reason." if skipped else "No folder was left out.",
                 pd.DataFrame(skipped, columns=["folder", "reason"]))
 
-# %% ../nbs/09_report.ipynb #e5e204e1
+# %% ../nbs/09_report.ipynb #8814921e
 @dataclass(frozen=True)
 class Settings:
     "The parameters of `nbs/report.ipynb`. Raises `ReportError` for one that cannot be used."
@@ -703,7 +738,7 @@ class Settings:
         if self.out is not None:
             check_writable(self.out)
 
-# %% ../nbs/09_report.ipynb #8814921e
+# %% ../nbs/09_report.ipynb #bd021ca2
 def check_writable(out):
     "Make a folder, and raise `ReportError` unless files can be written into it."
     try:
@@ -713,14 +748,14 @@ def check_writable(out):
     except (OSError, TypeError) as error:
         raise ReportError(f"out = {out!r}: it cannot be written ({getattr(error, 'strerror', error)}); choose another folder") from None
 
-# %% ../nbs/09_report.ipynb #bd021ca2
+# %% ../nbs/09_report.ipynb #2911bdb4
 def settings_from(
     names: dict,  # a notebook's `globals()`
 ) -> Settings:
     "The settings that a notebook's parameters make. Raises `ReportError` for a name that is no parameter."
     return from_parameters(names, Settings, ReportError)
 
-# %% ../nbs/09_report.ipynb #bf7f51cb
+# %% ../nbs/09_report.ipynb #ef5f5b32
 def records(
     settings: Settings,
 ) -> tuple[list[Run], list]:  # runs; {"folder", "reason"} of each folder left out
@@ -732,7 +767,7 @@ def records(
     runs, left = load_runs(Path(settings.out) / "runs", settings.profile)
     return runs, skipped + [entry for entry in left if entry not in skipped]
 
-# %% ../nbs/09_report.ipynb #7ffdec2d
+# %% ../nbs/09_report.ipynb #7adabf85
 def evidence(
     runs: list[Run],
     dataset: str,
@@ -744,14 +779,16 @@ def evidence(
     watched = ", ".join(sorted({run.metrics["monitor"] for run in runs if run.metrics["dataset"] == dataset})) or "watched"
     return {
         "accuracy": picture("accuracy", "Accuracy", f"Each dot is a run on {data}, each bar a mean, each line its 95 % interval (Student t), which may run out of the picture; protocol {protocol}: "
-                            f"{PROTOCOLS[protocol]}. {diamonds}", plot_accuracy(runs, dataset, protocol)),
+                            f"{PROTOCOLS[protocol]}. {diamonds} {circumscribed(runs, [dataset])}", plot_accuracy(runs, dataset, protocol)),
         "pairs": pairs_item(runs, dataset, protocol), "protocols": protocol_item(runs, dataset),
+        "choice": picture("choice", "Choosing an epoch", f"Accuracy on the {watched} split with one crop, less that of the last epoch: lines span the last ten epochs of a run, triangles are its best epoch. "
+                          f"So much a report may gain by choosing the epoch by the images that it reports, beside what the paper gains by a method on {place} (diamonds).", plot_choice(runs, dataset)),
         "curves": picture("curves", "Curves", f"Training loss, and accuracy on the {watched} split, on {data}: a thin line is a run, a thick one the mean over seeds.",
                           plot_curves(runs, dataset)),
         "confusion": picture("confusion", "Confusion", f"Which expression was taken for which, on {data}, after the last epoch: per cent of each label's images, "
                              "all seeds together.", plot_confusions(runs, dataset))}
 
-# %% ../nbs/09_report.ipynb #7adabf85
+# %% ../nbs/09_report.ipynb #8a5e0e6a
 def contents(
     runs: list[Run],
     skipped: list,  # {"folder", "reason"}
@@ -759,6 +796,7 @@ def contents(
     protocol: str = "last",
     profile: str = "",  # one of `mixcut.grid.PROFILES`, for its progress
     folder: str | None = None,  # of the runs, where some may be under way
+    more: dict | None = None,  # further sections, such as that of 13_beyond
 ) -> dict:  # section → items
     "Everything that a report shows, in its order."
     style()
@@ -769,14 +807,14 @@ def contents(
     return {"Results": [*each("accuracy"), claims_item(runs, dataset, protocol)],
             "The paper's tables": [Item("table-1", "Table 1", "Main differences between MixCut, Cutout, Mixup, and CutMix; what the transforms do agrees with it (04_augment).",
                                         traits().rename_axis("trait").reset_index()), *(table_item(runs, k, dataset, protocol) for k in TABLES)],
-            "Comparisons": each("pairs", "protocols"), "Training": each("curves", "confusion"),
+            "Comparisons": each("pairs", "protocols", "choice"), "Training": each("curves", "confusion"), **(more or {}),
             "The paper's figures": [
                 picture("figure-1", "Figure 1", "The methods on drawn faces; the paper shows faces of RAF-DB. λ is the share of x_A, and the hole the share of the image.", figure_1()),
                 picture("figure-2", "Figure 2", "The same on coloured cells. Blended everywhere: interpolation. The other's colours: pasted. Black: removed.", figure_2()),
                 picture("figure-3", "Figure 3", "The improved VGG19 with the shape of what leaves each block.", figure_3())],
             "Provenance": [*([progress_item(runs, profile, folder)] if profile in PROFILES else []), provenance_item(runs), runs_item(runs), skipped_item(skipped)]}
 
-# %% ../nbs/09_report.ipynb #8a5e0e6a
+# %% ../nbs/09_report.ipynb #cd9550f9
 def lead(
     runs: list[Run],
     dataset: str,
@@ -787,12 +825,12 @@ def lead(
     wanted = {(d, cell) for d in covers(dataset) for cell in cells(d)}
     there = wanted & {(run.metrics["dataset"], run.metrics["cell"]) for run in mine}
     text = f"{len(mine)} runs of {len(there)} of the paper's {len(wanted)} cells on {data}, {duration(sum(r.metrics['cost']['seconds'] for r in mine))} in all. " if mine else f"No runs on {data} yet. "
-    text += f"Headline protocol: {protocol}, {PROTOCOLS[protocol]}. "
+    text += f"Headline protocol: {protocol}, {PROTOCOLS[protocol]}. {circumscribed(runs, covers(dataset))} "
     if dataset not in DATASETS:
         text += f"The paper's numbers are for {' and '.join(title(plays(d)) for d in covers(dataset))}. Ours are for {data} and do not reproduce them; what can be compared is who gains over whom, and by how much. "
     return text + "What is missing is shown as —; the command of its row makes its first run, and -p seed 1, 2, … the others."
 
-# %% ../nbs/09_report.ipynb #bb6712be
+# %% ../nbs/09_report.ipynb #769d2dfa
 CSS = """
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5d6066;--rule:#d9dbe0;--page:#fff;--head:#f5f6f8;--accent:#a84300}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e8;--soft:#a2a6ad;--rule:#383b42;--page:#17181b;--head:#202227;--accent:#ff9d5c}}
@@ -817,7 +855,7 @@ td.text{white-space:normal;min-width:11rem;overflow-wrap:anywhere}details{font:1
 @media print{main{max-width:none}figure{break-inside:avoid}}
 """
 
-# %% ../nbs/09_report.ipynb #769d2dfa
+# %% ../nbs/09_report.ipynb #3f3928ba
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ css | safe }}</style></head><body><main>
@@ -839,14 +877,14 @@ PAGE = """<!doctype html>
 {% endfor %}</main></body></html>
 """
 
-# %% ../nbs/09_report.ipynb #3f3928ba
+# %% ../nbs/09_report.ipynb #39368011
 def kind(column: pd.Series) -> str:
     "How a table's column is set: numbers to the right, long text with room."
     if any(re.search(r"\d", str(value)) for value in column) and all(re.fullmatch(r"—|[+−]?[\d.,]+( ± [\d.,]+)?( \(.*\))?", str(value)) for value in column):
         return "num"
     return "text" if column.astype(str).str.len().max() > 36 else ""
 
-# %% ../nbs/09_report.ipynb #39368011
+# %% ../nbs/09_report.ipynb #4f1a192f
 def page(
     sections: dict,  # section → items
     path,  # of the file
@@ -859,7 +897,7 @@ def page(
     text = environment.from_string(PAGE).render(sections=sections, title=title, lead=lead, css=CSS)
     write_atomically(Path(path), text.encode())
 
-# %% ../nbs/09_report.ipynb #4f1a192f
+# %% ../nbs/09_report.ipynb #a169032f
 def write(
     sections: dict,  # from `contents`
     settings: Settings,

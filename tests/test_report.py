@@ -20,9 +20,11 @@ ROOT = Path(mixcut.__file__).parent.parent
 CLASSES = ["neutral", "happiness", "surprise", "sadness"]
 EACH = [f"{{}}-{dataset}" for dataset in ("drawn", "drawn-rgb")]  # what a report shows of each data set
 ITEMS = {"table": [*(f"table-{k}" for k in range(1, 7)), "claims", "provenance", "runs", "skipped", *(name.format(kind) for name in EACH for kind in ("pairs", "protocols"))],
-         "figure": ["figure-1", "figure-2", "figure-3", *(name.format(kind) for name in EACH for kind in ("accuracy", "curves", "confusion"))]}
+         "figure": ["figure-1", "figure-2", "figure-3", *(name.format(kind) for name in EACH for kind in ("accuracy", "choice", "curves", "confusion"))]}
 PROMISED = {"report.html", *(f"tables/{name}.{kind}" for name in ITEMS["table"] for kind in ("csv", "md", "tex")),
             *(f"figures/{name}.{kind}" for name in ITEMS["figure"] for kind in ("svg", "png"))}
+BEYOND = {*(f"tables/{name}-drawn.{kind}" for name in ("covered", "calibration", "recall") for kind in ("csv", "md", "tex")),
+          *(f"figures/{name}-figure-drawn.{kind}" for name in ("calibration", "recall") for kind in ("svg", "png"))}  # of 13_beyond, in the notebook
 PROGRESS = {f"tables/progress.{kind}" for kind in ("csv", "md", "tex")}  # where the profile is one of the grid's
 
 
@@ -161,6 +163,16 @@ def test_records_alone_remake_the_report(several, tmp_path):
         assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes(), path
 
 
+def test_what_was_measured_on_what_is_said():
+    runs = [made_up(cell, seed, dataset="fer2013plus", profile="mini") for cell in ("baseline", "mixcut") for seed in (0, 1)]
+    text = R.table_item(runs, 2, "fer2013plus").caption
+    assert "NOT the paper's protocol" in text and "Measured on the test split, 200 images." in text and "different images" not in text
+    for run in runs:
+        run.metrics["measured"] = "valid"
+    captions = [R.table_item(runs, 2, "fer2013plus").caption, R.claims_item(runs, "fer2013plus").caption, R.lead(runs, "fer2013plus", "last"), R.evidence(runs, "fer2013plus")["accuracy"].caption]
+    assert all("Measured on the validation split, 200 images." in text and "NOT the paper's protocol" in text for text in captions) and "between different images" in captions[0]
+
+
 def test_names_are_escaped(tmp_path):
     item = R.skipped_item([{"folder": "<img src=x onerror=alert(1)>", "reason": "a | b & 5 % <i>"}])
     R.page({"<s>": [item]}, tmp_path / "page.html", "<title>", "<lead>")
@@ -173,7 +185,7 @@ def test_names_are_escaped(tmp_path):
 def test_the_notebook(several, tmp_path):
     out = tmp_path / "report"
     papermill.execute_notebook(ROOT / "nbs/report.ipynb", tmp_path / "out.ipynb", {"runs": str(several), "out": str(out)}, progress_bar=False, cwd=tmp_path)
-    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*") if "runs" not in path.relative_to(out).parts} == PROMISED | PROGRESS
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*") if "runs" not in path.relative_to(out).parts} == PROMISED | BEYOND | PROGRESS
     text = (out / "report.html").read_text()
     assert "6 runs of 3 of the paper&#39;s 17 cells" in text and str(tmp_path) not in text
     assert not [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", []) if o.output_type in ("stream", "error")]
