@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'PUBLIC', 'REASONS', 'as_markdown', 'readme', 'write_readme', 'public_names', 'dependencies', 'api_page',
-           'notebook_of', 'pages_of', 'lay_out', 'site_settings', 'write_site', 'without_network']
+           'notebook_of', 'pages_of', 'described', 'lay_out', 'site_settings', 'write_site', 'without_network']
 
 # %% ../nbs/10_pages.ipynb #149d63d4
 import json
@@ -115,19 +115,37 @@ def pages_of(root: Path = ROOT) -> dict:  # title → path or a mapping of the s
     return {"Home": "index.md", "Read": {name[:-6]: f"nbs/{name}" for name in rooms}, "Run": {name[:-6]: f"nbs/{name}" for name in others},
             "API": {f"mixcut.{name}": f"api/{name}.md" for name in names}, "Reports": reports}
 
-# %% ../nbs/10_pages.ipynb #bb9c5ac1
+# %% ../nbs/10_pages.ipynb #8cbea8a2
+def described(
+    notebook: dict,  # as read from a notebook's file; is changed
+) -> dict:
+    "A notebook each of whose pictures has a text in its place."
+    text = ""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"]).strip().split("\n\n")[-1]
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            text = "".join(data.get("text/markdown", text))
+            if "image/png" in data:
+                output["metadata"].setdefault("image/png", {})["alt"] = re.sub(r"[*`#>\[]|\]\([^)]*\)", "", text).strip()
+    return notebook
+
+# %% ../nbs/10_pages.ipynb #3252a58b
 def lay_out(docs: Path, root: Path = ROOT):
     "The site's sources: notebooks and reports where they lie, the README as the front page, the API pages."
     shutil.copytree(root / "nbs", docs / "nbs", ignore=lambda folder, names: [name for name in names if not name.endswith(".ipynb")])
     shutil.copytree(root / "reports", docs / "reports", ignore=shutil.ignore_patterns("*.md", "*.ipynb"))
     (docs / "nbs" / "index.ipynb").unlink()  # the README is made of it
+    for path in (docs / "nbs").glob("*.ipynb"):
+        path.write_text(json.dumps(described(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
     shutil.copy(root / "LICENSE", docs / "LICENSE.txt")
     (docs / "index.md").write_text((root / "README.md").read_text(encoding="utf-8").replace("](LICENSE)", "](LICENSE.txt)"), encoding="utf-8")
     (docs / "api").mkdir()
     for path in pages_of(root)["API"].values():
         (docs / path).write_text(api_page(Path(path).stem), encoding="utf-8")
 
-# %% ../nbs/10_pages.ipynb #8cbea8a2
+# %% ../nbs/10_pages.ipynb #3e7122bc
 def site_settings(docs: Path, out: Path, root: Path = ROOT) -> dict:
     "What mkdocs is told. Nothing that a page shows comes from elsewhere, and a link that leads nowhere is an error."
     listed = lambda pages: [{title: listed(page) if isinstance(page, dict) else page} for title, page in pages.items()]
@@ -135,11 +153,11 @@ def site_settings(docs: Path, out: Path, root: Path = ROOT) -> dict:
             "theme": {"name": "material", "font": False, "features": ["navigation.tabs", "navigation.footer", "content.code.copy"],
                       "palette": [{"media": "(prefers-color-scheme: light)", "scheme": "default", "primary": "blue grey"},
                                   {"media": "(prefers-color-scheme: dark)", "scheme": "slate", "primary": "blue grey"}]},
-            "plugins": ["search", {"mkdocs-jupyter": {"execute": False, "include_source": True, "include_requirejs": False, "no_input": False}}],
+            "plugins": ["search", {"mkdocs-jupyter": {"execute": False, "include_source": True, "include_requirejs": False, "no_input": False, "cache_dir": str(docs.parent / "cache")}}],
             "markdown_extensions": ["tables", "toc", "fenced_code"], "extra": {"generator": False},
             "validation": {"links": {"not_found": "warn", "anchors": "warn", "absolute_links": "warn", "unrecognized_links": "warn"}}}
 
-# %% ../nbs/10_pages.ipynb #3252a58b
+# %% ../nbs/10_pages.ipynb #797514bf
 def write_site(out: Path = ROOT / "_docs"):
     "Write the site. Raises `ImportError` without mkdocs, and mkdocs' own error for a link that leads nowhere."
     from mkdocs.commands.build import build

@@ -109,3 +109,8 @@ def test_readme_has_the_two_commands():
     assert len(commands) == 2
     assert commands[0].endswith("papermill nbs/run.ipynb out.ipynb -p aug mixcut")
     assert "nbdev_test" in commands[1] and commands[1].endswith("pytest")
+
+
+def test_nothing_that_is_ignored_is_kept():
+    kept = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    assert kept.returncode == 0 and kept.stdout == ""

@@ -13,8 +13,6 @@ pytest.importorskip("mkdocs", reason="pip install -e '.[docs]'")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    import os
-    if os.environ.get("SITE"): from pathlib import Path; return Path(os.environ["SITE"])
     folder = tmp_path_factory.mktemp("site") / "out"
     write_site(folder)
     return folder
@@ -23,7 +21,7 @@ def site(tmp_path_factory):
 class Links(HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.links, self.parts, self.names = [], [], set()
+        self.links, self.parts, self.names, self.silent = [], [], set(), 0
         self.feed(text)
 
     def handle_starttag(self, tag, given):
@@ -31,6 +29,7 @@ class Links(HTMLParser):
         self.names |= {given[name] for name in ("id", "name") if given.get(name)}
         if tag == "a" and given.get("href"):
             self.links.append(given["href"])
+        self.silent += tag == "img" and not given.get("alt")
         for name in ("src", "href"):
             if tag in ("script", "img", "link", "iframe", "source") and given.get(name) and given.get("rel") not in ("canonical", "next", "prev"):
                 self.parts.append(given[name])
@@ -57,6 +56,11 @@ def test_every_link_leads_somewhere(site):
                 broken.append((str(path.relative_to(site)), link))
     assert not broken, broken[:20]
     assert checked > 500
+
+
+def test_every_picture_has_words(site):
+    silent = {path.name: count for path in site.rglob("*.html") if (count := Links(path.read_text(encoding="utf-8")).silent)}
+    assert not silent
 
 
 def test_nothing_comes_from_elsewhere(site):
