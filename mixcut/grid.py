@@ -36,7 +36,7 @@ _SMALL = {"lr": 0.03, "schedule": "one-cycle", "init": "identity"}
 FAST = {"epochs": 3, "lr": 0.01, "schedule": "one-cycle", "init": "identity", "low_resolution": 0.67, "dropout": 0.1}
 
 PROFILES = {
-    "demo": Profile("drawn faces, a small network, a few epochs: it shows that everything works, and nothing of the paper's claims", 2, {"width": 0.125}, {
+    "demo": Profile("drawn faces, a small network, a few epochs: it shows that everything works, and nothing of the paper's claims", 2, _SMALL | {"width": 0.125, "dropout": 0.1}, {
         "fer2013plus": {"dataset": "drawn", "epochs": 6, "data_options": {"train": 2500, "test": 200}},
         "rafdb": {"dataset": "drawn-rgb", "epochs": 4, "batch_size": 32, "data_options": {"train": 500, "test": 100}}}),
     "digits": Profile("scikit-learn's handwritten digits, which are no faces: does MixCut help elsewhere?", RUNS, _SMALL, {"fer2013plus": {"dataset": "folder", "mirror": False}}),
