@@ -96,7 +96,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path, undisturbed,
         chosen, log = config(tmp_path / str(runs), epochs=EPOCHS), tmp_path / f"{runs}.log"
         while True:
             pid = child(chosen, data, log)
-            time.sleep(draws.uniform(0, seconds))
+            PROCESSES[pid].join(draws.uniform(0, seconds))
             send(pid, number)
             code = ended(pid)
             if code == 0:
