@@ -82,49 +82,37 @@ def count(record, what, before):
     assert done["data"] and done["error"]
 
 
-@pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
-def test_mutated_csv_files(tmp_path, faces, pytestconfig, record, file):
-    write_fer_csv(tmp_path, *faces, USAGE)
-    content, before = (tmp_path / file).read_bytes(), dict(COUNTS)
-    assert outcome("fer2013plus", tmp_path)
-
-    @tried(pytestconfig, changes=CHANGES)
-    def check(changes):
-        (tmp_path / file).write_bytes(mutate(content, changes))
-        outcome("fer2013plus", tmp_path)
-
-    check()
-    count(record, f"mutated {file}", before)
-
-
-def test_mutated_label_files(tmp_path, faces, pytestconfig, record):
-    write_fer_folders(tmp_path, *faces, USAGE)
-    path, before = tmp_path / "FER2013Train" / "label.csv", dict(COUNTS)
-    content = path.read_bytes()
+def mutated(path, what, dataset, root, pytestconfig, record):
+    """A file of a data set, damaged in as many ways as was asked for."""
+    content, before = path.read_bytes(), dict(COUNTS)
 
     @tried(pytestconfig, changes=CHANGES)
     def check(changes):
         path.write_bytes(mutate(content, changes))
-        outcome("fer2013plus", tmp_path)
+        outcome(dataset, root)
 
     check()
-    count(record, "mutated label.csv", before)
+    count(record, f"mutated {what}", before)
+
+
+@pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
+def test_mutated_csv_files(tmp_path, faces, pytestconfig, record, file):
+    write_fer_csv(tmp_path, *faces, USAGE)
+    assert outcome("fer2013plus", tmp_path)
+    mutated(tmp_path / file, file, "fer2013plus", tmp_path, pytestconfig, record)
+
+
+def test_mutated_label_files(tmp_path, faces, pytestconfig, record):
+    write_fer_folders(tmp_path, *faces, USAGE)
+    mutated(tmp_path / "FER2013Train" / "label.csv", "label.csv", "fer2013plus", tmp_path, pytestconfig, record)
 
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["official tree", "mirror"])
 def test_mutated_rafdb_lists(tmp_path, pytestconfig, record, mirror):
     images, votes = drawn_faces(14, seed=6, size=100, channels=3)
     write_rafdb(tmp_path, images, np.arange(14) % 7, ["train"] * 7 + ["test"] * 7, mirror)
-    path, before = tmp_path / ("train_labels.csv" if mirror else "basic/EmoLabel/list_patition_label.txt"), dict(COUNTS)
-    content = path.read_bytes()
-
-    @tried(pytestconfig, changes=CHANGES)
-    def check(changes):
-        path.write_bytes(mutate(content, changes))
-        outcome("rafdb", tmp_path)
-
-    check()
-    count(record, f"mutated lists of RAF-DB, {'mirror' if mirror else 'official tree'}", before)
+    path = tmp_path / ("train_labels.csv" if mirror else "basic/EmoLabel/list_patition_label.txt")
+    mutated(path, f"lists of RAF-DB, {'mirror' if mirror else 'official tree'}", "rafdb", tmp_path, pytestconfig, record)
 
 
 def encoded(format, mode):

@@ -63,6 +63,14 @@ def child(chosen, data, log, before=None):
     return process.pid
 
 
+def holding(chosen, data, log):
+    """Start a process that trains, and wait until it holds its folder."""
+    pid = child(chosen, data, log)
+    while not (chosen.folder / ".holder").exists():
+        time.sleep(0.001)
+    return pid
+
+
 def send(pid, number):
     with suppress(ProcessLookupError):  # it may be over
         os.kill(pid, number)
@@ -221,11 +229,9 @@ def test_killed_between_the_two_renames(tmp_path, undisturbed, record):
 
 
 def test_two_processes_and_one_folder(tmp_path, undisturbed, record):
-    plain, data, seconds = undisturbed
+    plain, data, _ = undisturbed
     chosen = config(tmp_path, epochs=EPOCHS)
-    first = child(chosen, data, tmp_path / "first")
-    while not (chosen.folder / ".holder").exists():
-        time.sleep(0.001)
+    first = holding(chosen, data, tmp_path / "first")
     with pytest.raises(RunError, match=f"process {first} on .* since .*: wait until it is done"):
         fit(chosen, data, quiet)
     assert ended(first) == 0 and same_bits(plain, chosen.folder)
@@ -239,11 +245,9 @@ def test_two_processes_and_one_folder(tmp_path, undisturbed, record):
 
 
 def test_the_lock_of_a_dead_process_is_none(tmp_path, undisturbed, record):
-    plain, data, seconds = undisturbed
+    plain, data, _ = undisturbed
     chosen = config(tmp_path, epochs=EPOCHS)
-    pid = child(chosen, data, tmp_path / "log")
-    while not (chosen.folder / ".holder").exists():
-        time.sleep(0.001)
+    pid = holding(chosen, data, tmp_path / "log")
     send(pid, signal.SIGKILL)
     ended(pid)
     assert (chosen.folder / ".lock").exists()
