@@ -9,9 +9,9 @@ __all__ = ['LIMITS', 'CHOICES', 'CONCERNS', 'CHECKPOINT', 'PREVIOUS', 'TORN', 'C
            'trained_side', 'train_batches', 'time_convolution', 'resolve_precision', 'in_notebook', 'Progress',
            'duration', 'State', 'start', 'train_step', 'dropout_states', 'set_dropout', 'finite_losses', 'train_epoch',
            'load_data', 'measured_splits', 'measure', 'watch', 'settings', 'differences', 'save_checkpoint',
-           'CheckpointWarning', 'load_checkpoint', 'resume', 'held', 'Stopped', 'asked_to_stop', 'Keeper', 'finished',
-           'work', 'time_steps', 'forecast', 'fit', 'train_all', 'run_epoch', 'finish', 'cost', 'changed', 'command',
-           'git', 'provenance', 'summary']
+           'CheckpointWarning', 'load_checkpoint', 'resume', 'held', 'Stopped', 'asked_to_stop', 'outliving', 'Keeper',
+           'finished', 'work', 'time_steps', 'forecast', 'fit', 'train_all', 'run_epoch', 'finish', 'cost', 'changed',
+           'command', 'git', 'provenance', 'summary']
 
 # %% ../nbs/07_train.ipynb #a7fd61a6
 import difflib
@@ -637,7 +637,25 @@ def asked_to_stop():
     finally:
         restore()
 
-# %% ../nbs/07_train.ipynb #c154531c
+# %% ../nbs/07_train.ipynb #c374fc6c
+@contextmanager
+def outliving():
+    "Inside, a notebook's kernel goes on when the process that started it is gone. Where ipykernel is older and watches in another way, nothing changes."
+    from unittest.mock import ANY  # equal to every process
+    watcher = None
+    if in_notebook():
+        from ipykernel.kernelapp import IPKernelApp
+        watcher = IPKernelApp.instance().poller if IPKernelApp.initialized() else None
+    parent = getattr(watcher, "parent_pid", None)
+    try:
+        if parent is not None:
+            watcher.parent_pid = ANY
+        yield
+    finally:
+        if parent is not None:
+            watcher.parent_pid = parent
+
+# %% ../nbs/07_train.ipynb #82b93769
 class Keeper:
     "Writes a run's checkpoints when they are due, at most a fiftieth of the time, and stops the run when it was asked to."
 
@@ -656,14 +674,14 @@ class Keeper:
 
     def __call__(self, save: bool = True):
         "Called between two steps, and between two batches of a measurement, which changes nothing; without `save` where the last checkpoint already holds all."
-        if self.parent and os.getppid() != self.parent:  # a kernel without papermill or Jupyter will be ended by itself, within a second
+        if self.parent and os.getppid() != self.parent:  # nobody is left who would want the notebook
             self.asked.append("the end of the process that started this notebook")
         if save and (self.asked or time.monotonic() >= self.due):
             self.save()
         if self.asked:
             raise Stopped(f"stopped by {self.asked[0]} after {self.state.reached}: the same command goes on from there ({self.path})")
 
-# %% ../nbs/07_train.ipynb #c374fc6c
+# %% ../nbs/07_train.ipynb #b74bb04d
 def finished(config: Config, chosen: dict) -> Run | None:
     "The finished run in the folder, if it is this one; nothing after `overwrite`. Raises `RunError` if it is another."
     if config.overwrite:
@@ -676,7 +694,7 @@ def finished(config: Config, chosen: dict) -> Run | None:
         raise RunError(f"{config.folder} holds another run: {differs}. Choose another profile, or set overwrite = True")
     return run
 
-# %% ../nbs/07_train.ipynb #b74bb04d
+# %% ../nbs/07_train.ipynb #944cb437
 def work(
     config: Config,
     images: dict,  # split → images
@@ -691,7 +709,7 @@ def work(
     training = trained * (config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"])
     return {"trained": trained, "shown": shown, "training_flops": training, "flops": training + full["forward"] * shown}
 
-# %% ../nbs/07_train.ipynb #fa459378
+# %% ../nbs/07_train.ipynb #f6cc0cb3
 def time_steps(
     config: Config,
     classes: int,
@@ -716,7 +734,7 @@ def time_steps(
             clock["forward"].append(time.perf_counter() - began)
     return {name: min(seconds[1:]) / len(images) for name, seconds in clock.items()}
 
-# %% ../nbs/07_train.ipynb #944cb437
+# %% ../nbs/07_train.ipynb #ef0e3841
 def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and the `sentence` that says so
     "The cost of a run on this device, from a few timed steps, and what the protocol `best_test` would add or adds to it."
     crop, classes, (channels, n) = crop_size(config, data.train), len(data.train.classes), (data.train.images.shape[1], len(data.train))
@@ -730,13 +748,13 @@ def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and 
         sentence += f" (of which best_test = True costs {duration(price)})" if config.best_test else f" (best_test = True would add {duration(price)})"
     return {"seconds": seconds, "flops": todo["flops"], "sentence": sentence}
 
-# %% ../nbs/07_train.ipynb #ef0e3841
+# %% ../nbs/07_train.ipynb #457f6185
 def fit(config: Config, data: Dataset, progress=None) -> Run:
     """Train one run to its end, or continue it, or give it back where it is finished. The records are in `config.folder`.
 
     Raises `RunError` where the folder is another run's, or another process's, and `Stopped` on SIGINT, SIGTERM or SIGHUP, with a checkpoint written."""
     crop, progress = crop_size(config, data.train), progress or Progress()
-    with held(config.folder), asked_to_stop() as asked, reproducible(config):
+    with held(config.folder), asked_to_stop() as asked, outliving(), reproducible(config):
         state = start(config, len(data.train.classes), crop)
         chosen = settings(config, data, crop, state.precision)
         if run := finished(config, chosen):
@@ -750,7 +768,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     progress(summary(run), last=True)
     return run
 
-# %% ../nbs/07_train.ipynb #ca5f0393
+# %% ../nbs/07_train.ipynb #4a080299
 def train_all(state: State, data: Dataset, config: Config, crop: int, keep: Keeper, progress) -> Run:
     "The epochs that are left, and the measurement of the trained network."
     parts, device = {name: getattr(data.train, name) for name in ("images", "labels", "shares")}, resolve_device(config.device)
@@ -767,7 +785,7 @@ def train_all(state: State, data: Dataset, config: Config, crop: int, keep: Keep
         keep(save=False)
     return finish(state, data, config, crop, keep.chosen, show)
 
-# %% ../nbs/07_train.ipynb #457f6185
+# %% ../nbs/07_train.ipynb #483ec86c
 def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: int, keep: Keeper, progress) -> dict:
     "Train and measure one epoch, or the rest of it; its row of the history."
     epoch, began, before = state.epoch + 1, time.perf_counter(), state.seconds
@@ -790,7 +808,7 @@ def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: i
     watch(state, data, config, crop, row, show)
     return row | {"train_seconds": trained, "seconds": before + time.perf_counter() - began}
 
-# %% ../nbs/07_train.ipynb #4a080299
+# %% ../nbs/07_train.ipynb #44e06425
 def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict, on_batch=None) -> Run:
     "Measure the trained network, and write weights and records."
     watched, measured = measured_splits(data)
@@ -812,19 +830,19 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict,
     run.save(config.folder)
     return run
 
-# %% ../nbs/07_train.ipynb #483ec86c
+# %% ../nbs/07_train.ipynb #fc8d442a
 def cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dict:
     "What a run took: wall seconds, training images a second, floating-point operations of the training."
     images = len(data.train) * config.epochs
     flop = work(config, {"train": len(data.train)}, len(data.train.classes), crop)["training_flops"]
     return {"seconds": round(history.seconds.sum(), 3), "images_per_second": round(images / history.train_seconds.sum(), 1), "training_flops": flop}
 
-# %% ../nbs/07_train.ipynb #44e06425
+# %% ../nbs/07_train.ipynb #bf9e13f5
 def changed(config: Config) -> dict:  # parameter → value
     "What a run has to be given: the parameters that are not the defaults."
     return {f.name: getattr(config, f.name) for f in fields(Parameters) if getattr(config, f.name) != f.default}
 
-# %% ../nbs/07_train.ipynb #fc8d442a
+# %% ../nbs/07_train.ipynb #c644ee99
 def command(config: Config) -> str:
     "The line that makes this run, with a placeholder for the data's folder."
     words = ["papermill nbs/run.ipynb out.ipynb"]
@@ -834,7 +852,7 @@ def command(config: Config) -> str:
             words.append(f"-y {shlex.quote(json.dumps({name: value}))}" if isinstance(value, dict) else f"-p {name} {shlex.quote(str(value))}")
     return " ".join(words)
 
-# %% ../nbs/07_train.ipynb #c644ee99
+# %% ../nbs/07_train.ipynb #6c9bc8a3
 def git(*words: str) -> str | None:
     "What git says of the code that runs, or None where it is not a checkout."
     try:
@@ -842,7 +860,7 @@ def git(*words: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
 
-# %% ../nbs/07_train.ipynb #85c9b136
+# %% ../nbs/07_train.ipynb #697b587e
 def provenance() -> dict:
     "Which code, which versions, which kind of machine, when."
     changed = git("status", "--porcelain", "--", "mixcut", "nbs", "settings.ini")
@@ -852,7 +870,7 @@ def provenance() -> dict:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
-# %% ../nbs/07_train.ipynb #6c9bc8a3
+# %% ../nbs/07_train.ipynb #50a14d0d
 def summary(run: Run) -> str:
     "A finished run in a sentence."
     found = ", ".join(f"{name} {value:.2f} %" for name, value in run.metrics["protocols"].items() if value is not None)
