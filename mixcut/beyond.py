@@ -20,7 +20,7 @@ from torch import Tensor
 from .data import Dataset, Split
 from .evaluate import Run, RunError, load_run, save_covered
 from .paper import METHODS
-from .plot import COLORS
+from .plot import COLORS, style
 from .predict import load_network, look
 from .report import Item, ReportError, choose, covers, find_runs, mean_interval, picture, title, with_interval
 from .report import Settings as ReportSettings
@@ -228,5 +228,6 @@ def further(
     dataset: str,  # as in a report's settings
 ) -> dict:  # section → items
     "A report's section beyond the paper: every data set that has runs, or the first."
+    style()
     there = [d for d in covers(dataset) if any(run.metrics["dataset"] == d for run in runs)] or covers(dataset)[:1]
     return {"Beyond the paper": [replace(item, name=f"{item.name}-{d}", title=f"{item.title}, {title(d)}") if len(covers(dataset)) > 1 else item for d in there for item in views(runs, d)]}

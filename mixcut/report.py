@@ -459,8 +459,9 @@ def circumscribed(runs: list[Run], datasets) -> str:
     "Under which protocol runs were made and on which images they were measured, as captions say it."
     mine = [run.metrics for run in runs if run.metrics["dataset"] in datasets]
     made = [f"Profile {name}: {PROFILES[name].title}." for name in sorted({m["profile"] for m in mine}) if name in PROFILES]
-    splits = sorted({("validation" if m["measured"] == "valid" else m["measured"], m["n"]) for m in mine})
-    return " ".join([*made, *(f"Measured on the {split} split, {n:,} images." for split, n in splits)])
+    splits = sorted({(datasets.index(m["dataset"]), "validation" if m["measured"] == "valid" else m["measured"], m["n"]) for m in mine})
+    measured = [f"the {split} split" + f" of {title(datasets[k])}" * (len(datasets) > 1) + f", {n:,} images" for k, split, n in splits]
+    return " ".join([*made, *(f"Measured on {split}." for split in measured)])
 
 def explain(runs: list[Run], dataset: str, protocol: str) -> str:
     "The rule by which runs are reported, as captions say it."
