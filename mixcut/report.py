@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record', 'find_runs', 'choose', 'load_runs', 'told',
            'collect', 'frame', 'code', 'scores', 'plays', 'title', 'stands_for', 'covers', 'cells', 'mean_interval',
-           'paired', 'gain', 'mcnemar', 'told_apart', 'seeds_needed', 'pairs', 'claims', 'circumstances', 'notes',
-           'cell_command', 'record_of', 'results', 'number', 'with_interval', 'laid_out', 'Item', 'picture', 'as_tex',
-           'save', 'circumscribed', 'explain', 'table_item', 'protocol_item', 'claims_item', 'pairs_item', 'dots',
-           'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice', 'plot_confusions', 'figure_1',
-           'figure_2', 'figure_3', 'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings',
-           'check_writable', 'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
+           'paired', 'gain', 'mcnemar', 'on_the_same_images', 'told_apart', 'over_images', 'seeds_needed', 'pairs',
+           'claims', 'circumstances', 'notes', 'cell_command', 'record_of', 'results', 'number', 'with_interval',
+           'laid_out', 'Item', 'picture', 'as_tex', 'save', 'circumscribed', 'explain', 'table_item', 'protocol_item',
+           'claims_item', 'pairs_item', 'dots', 'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice',
+           'plot_confusions', 'figure_1', 'figure_2', 'figure_3', 'progress_item', 'provenance_item', 'runs_item',
+           'skipped_item', 'Settings', 'check_writable', 'settings_from', 'records', 'evidence', 'contents', 'lead',
+           'kind', 'page', 'write']
 
 # %% ../nbs/09_report.ipynb #43990f8c
 import os
@@ -242,12 +243,24 @@ def mcnemar(
     return only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 # %% ../nbs/09_report.ipynb #044e6722
-def told_apart(runs: list[Run], dataset: str, better: str, worse: str) -> tuple[int, int, int]:  # seeds in which McNemar's p < 0.05 says better, says worse, seeds in all
-    "How many seeds' predictions, image by image, tell two cells apart."
+def on_the_same_images(runs: list[Run], dataset: str, better: str, worse: str) -> list:  # of (`Run`, `Run`)
+    "The runs of two cells that share a seed and their test images."
     by_seed = {(run.metrics["cell"], run.metrics["seed"]): run for run in runs if run.metrics["dataset"] == dataset}
     both = [(run, by_seed[worse, seed]) for (cell, seed), run in by_seed.items() if cell == better and (worse, seed) in by_seed]
-    tests = [mcnemar(a, b) for a, b in both if np.array_equal(a.labels, b.labels)]
+    return [(a, b) for a, b in both if np.array_equal(a.labels, b.labels)]
+
+def told_apart(runs: list[Run], dataset: str, better: str, worse: str) -> tuple[int, int, int]:  # seeds in which McNemar's p < 0.05 says better, says worse, seeds in all
+    "How many seeds' predictions, image by image, tell two cells apart."
+    tests = [mcnemar(a, b) for a, b in on_the_same_images(runs, dataset, better, worse)]
     return sum(p < 0.05 and a > b for a, b, p in tests), sum(p < 0.05 and a < b for a, b, p in tests), len(tests)
+
+# %% ../nbs/09_report.ipynb #d8a9bf68
+def over_images(runs: list[Run], dataset: str, better: str, worse: str) -> tuple[float, float]:  # percentage points: mean, half of its 95 % interval; NaN without a pair
+    "The difference of two cells' last epochs, as far as other images of this kind could move it for these very networks."
+    both = on_the_same_images(runs, dataset, better, worse)
+    alike = [pair for pair in both if np.array_equal(pair[0].labels, both[0][0].labels)]
+    right = [[run.probabilities.argmax(1) == run.labels for run in pair] for pair in alike]
+    return mean_interval(100 * np.mean([a.astype(float) - b for a, b in right], axis=0)) if right else (np.nan, np.nan)
 
 # %% ../nbs/09_report.ipynb #6ebea471
 def seeds_needed(
@@ -281,16 +294,17 @@ def claims(
     runs: list[Run],
     dataset: str,
     protocol: str = "last",
-) -> pd.DataFrame:  # where, better, worse, paper, gain, half, pairs, told (seeds by McNemar: better, worse), needed (seeds), verdict
+) -> pd.DataFrame:  # where, better, worse, paper, gain, half, pairs, images (half an interval over them), told (seeds by McNemar: better, worse), needed (seeds), verdict
     "The paper's claims, and what our runs say of each; on other data, those for the data set whose place it takes."
     rows = []
     for claim in CLAIMS:
         ours = stands_for(claim.dataset, dataset)
         if plays(ours) == claim.dataset:
             found, differences = gain(runs, ours, claim.better, claim.worse, protocol), paired(runs, ours, claim.better, claim.worse, protocol)
-            low, high, told = found["gain"] - found["half"], found["gain"] + found["half"], told_apart(runs, ours, claim.better, claim.worse)
+            (mean, half), told = over_images(runs, ours, claim.better, claim.worse), told_apart(runs, ours, claim.better, claim.worse)
+            low, high = (pick(found["gain"] + sign * found["half"], mean + sign * half) for pick, sign in ((np.minimum, -1), (np.maximum, 1)))
             verdict = None if not found["pairs"] else "holds" if low > 0 else "fails" if high < 0 else "cannot be told yet"
-            rows.append({"where": claim.where, "better": claim.better, "worse": claim.worse, "paper": claim.delta, **found, "told": f"{told[0]}, {told[1]} of {told[2]}",
+            rows.append({"where": claim.where, "better": claim.better, "worse": claim.worse, "paper": claim.delta, **found, "images": half, "told": f"{told[0]}, {told[1]} of {told[2]}",
                          "needed": seeds_needed(claim.delta, differences.std(ddof=1)), "verdict": verdict})
     return pd.DataFrame(rows)
 
@@ -455,12 +469,13 @@ def save(
             write_atomically(Path(out) / folder / f"{item.name}.{kind}", content)
 
 # %% ../nbs/09_report.ipynb #b419f684
-def circumscribed(runs: list[Run], datasets) -> str:
+def circumscribed(runs: list[Run], datasets: list) -> str:
     "Under which protocol runs were made and on which images they were measured, as captions say it."
     mine = [run.metrics for run in runs if run.metrics["dataset"] in datasets]
     made = [f"Profile {name}: {PROFILES[name].title}." for name in sorted({m["profile"] for m in mine}) if name in PROFILES]
     splits = sorted({(datasets.index(m["dataset"]), "validation" if m["measured"] == "valid" else m["measured"], m["n"]) for m in mine})
-    measured = [f"the {split} split" + f" of {title(datasets[k])}" * (len(datasets) > 1) + f", {n:,} images" for k, split, n in splits]
+    several = len({k for k, _, _ in splits}) > 1
+    measured = [f"the {split} split" + f" of {title(datasets[k])}" * several + f", {n:,} images" for k, split, n in splits]
     return " ".join([*made, *(f"Measured on {split}." for split in measured)])
 
 def explain(runs: list[Run], dataset: str, protocol: str) -> str:
@@ -509,11 +524,12 @@ def claims_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
     shown = pd.DataFrame({"claim": [f"{names[r.better]} above {names[r.worse]}" for r in found.itertuples()], "where": found["where"],
                           "paper": [number(value, sign=True) for value in found.paper],
                           "ours": [with_interval(r.gain, r.half, r.pairs, "1 pair", sign=True) for r in found.itertuples()],
-                          "pairs": found.pairs.astype(str), "seeds told apart": found.told.where(found.pairs > 0, "—"),
+                          "pairs": found.pairs.astype(str), "over images": ["—" if np.isnan(half) else f"± {half:.2f}" for half in found.images],
+                          "seeds told apart": found.told.where(found.pairs > 0, "—"),
                           "seeds to tell Δ": ["over 1,000" if value == np.inf else number(value, 0) for value in found.needed], "here it": found.verdict.fillna("—")})
     place = " and ".join(title(plays(d)) for d in covers(dataset))
     caption = (f"The paper's comparisons on {place}, and our runs on {' and '.join(map(title, covers(dataset)))}: percentage points, mean ± 95 % interval of the differences by seed; "
-               f"protocol {protocol}. It holds: the interval is above zero; fails: below; cannot be told yet: zero is inside, or there is no interval. Seeds told apart: better, worse, of all, by McNemar's "
+               f"protocol {protocol}. Over images: half the interval of each image's difference, averaged over seeds, which is what other images could change. It holds: both intervals are above zero; fails: both are below; cannot be told yet: anything else. Seeds told apart: better, worse, of all, by McNemar's "
                "exact test on the last epoch's predictions. Seeds to tell Δ: with so many a paired t test finds the paper's difference four times in five, by the spread of ours. "
                f"Each comparison is taken alone, without a correction for their number. {circumscribed(runs, covers(dataset))}")
     return Item("claims", "Claims", caption, shown, found)

@@ -622,7 +622,7 @@ def save(found: dict, out):
     "Write the records as CSV files into a folder, and the tables that people read."
     Path(out).mkdir(parents=True, exist_ok=True)
     for name in RECORDS:
-        write_atomically(Path(out) / f"{name}.csv", found[name].to_csv(index=False, lineterminator="\n", float_format="%.6g").encode())
+        write_atomically(Path(out) / f"{name}.csv", found[name].to_csv(index=False, lineterminator="\n", float_format="%.9g").encode())
     for title, frame in tables(found).items():
         write_atomically(Path(out) / f"{title.lower().replace(' ', '-')}.md", (rounded(frame).to_markdown(index=False, disable_numparse=True) + "\n").encode())
     plot_sweep(tables(found)["Widths and batches"]).savefig(Path(out) / "sweep.png")

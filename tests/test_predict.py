@@ -15,7 +15,7 @@ from mixcut.train import Config, ConfigError, fit, from_parameters
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    config = Config(epochs=1, width=0.05, aug="baseline", runs=str(tmp_path_factory.mktemp("runs")), device="cpu")
+    config = Config(epochs=1, width=0.05, aug="baseline", runs=str(tmp_path_factory.mktemp("runs")), device="cpu", precision="fp32")
     fit(config, load("drawn", train=80, valid=20, test=20, cache=False), lambda text, last=False: None)
     return config.folder / "model.safetensors"
 

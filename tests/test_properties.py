@@ -73,7 +73,7 @@ def theirs(draws, aug, **options):
 
 def fits(values, theory, record, what):
     p = stats.kstest(values, theory).pvalue
-    record(f"Kolmogorov–Smirnov: {what}", len(values), f"p = {p:.2f}")
+    record(f"Kolmogorov–Smirnov: {what}", len(values), f"p = {p:.2g}, level {LEVEL:.0e}")
     assert p > LEVEL, (what, p)
 
 
@@ -124,7 +124,7 @@ def test_the_erased_share_of_a_random_square(pytestconfig, record):
     side, c = np.sqrt(draws.uniform(size=400_000)), draws.uniform(size=(2, 400_000))
     theory = np.prod(np.minimum(c + side / 2, 1) - np.maximum(c - side / 2, 0), axis=0)
     p = stats.ks_2samp(areas, theory).pvalue
-    record("Kolmogorov–Smirnov: erased share of mixcut, β random", len(areas), f"p = {p:.2f}")
+    record("Kolmogorov–Smirnov: erased share of mixcut, β random", len(areas), f"p = {p:.2g}, level {LEVEL:.0e}")
     assert p > LEVEL
 
 
@@ -134,5 +134,5 @@ def test_half_of_the_batches_are_changed(aug, pytestconfig, record):
     used = sum(bool(transform.draw(2, 44, 44).used.all()) for _ in range(50 * pytestconfig.getoption("examples")))
     n = 50 * pytestconfig.getoption("examples")
     p = stats.binomtest(used, n).pvalue
-    record(f"{aug} is used (γ = 0.5)", n, f"{used} times, p = {p:.2f}")
+    record(f"{aug} is used (γ = 0.5)", n, f"{used} times, p = {p:.2g}, level {LEVEL:.0e}")
     assert p > LEVEL

@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from scipy import stats
 
 import mixcut
 from mixcut import report as R
@@ -72,6 +74,20 @@ def test_one_run_has_no_interval(protocol):
     assert ours.ours == "—" if protocol == "last10" and made_up().metrics["protocols"]["last10"] is None else ours.ours.endswith("(n = 1)")
     assert "±" not in "".join(shown.ours) + "".join(shown["our gain"])
     assert set(R.claims([made_up(), made_up("baseline")], "drawn").verdict.dropna()) == {"cannot be told yet"}
+
+
+@pytest.mark.parametrize("wrong, verdict", [(12, "cannot be told yet"), (70, "holds"), (0, "fails")])
+def test_seeds_that_agree_by_chance_are_no_verdict(wrong, verdict):
+    def missing(cell, seed, images):
+        run = made_up(cell, seed, accuracy=100 - len(images) / 2)
+        guess = run.labels.copy()
+        guess[images] = (guess[images] + 1) % 4
+        return replace(run, probabilities=np.eye(4)[guess])
+    runs = [missing(cell, seed, images) for seed in range(2) for cell, images in (("mixcut", range(10)), ("baseline", range(10, 10 + wrong)))]
+    judged = R.claims(runs, "drawn").iloc[0]
+    assert (judged.gain, judged.half, judged.verdict) == ((wrong - 10) / 2, 0, verdict)
+    each = 100 * np.repeat([1, -1, 0], [wrong, 10, 190 - wrong])  # what an image adds to the difference
+    assert judged.images == pytest.approx(stats.t.ppf(0.975, 199) * each.std(ddof=1) / 200**0.5)
 
 
 def test_interval_is_students():
