@@ -43,6 +43,7 @@ from .grid import PROFILES, forecasts, jobs, rates_of
 from .model import ImprovedVGG19, flops
 from .paper import DATASETS, METHODS
 from .pages import ROOT
+from .report import mean_interval, with_interval
 from .train import Config, Progress, crop_size, fit, measure, parse, provenance, resolve_precision, start, train_batches, train_step
 
 # %% ../nbs/11_speed.ipynb #42323ad7
@@ -472,9 +473,12 @@ def precisions(config: Config, data: Dataset, seeds: int, progress=None) -> pd.D
     return pd.DataFrame(rows)
 
 def precisions_table(runs: pd.DataFrame) -> pd.DataFrame:
-    "Both precisions: accuracies by seed, their mean, and how long a run took."
+    "Both precisions: accuracies by seed, their mean, what is gained over fp32 by seed (mean ± 95 % interval), and how long a run took."
     found = runs.groupby("precision", sort=False).agg(accuracies=("accuracy", lambda a: ", ".join(f"{x:.1f}" for x in a)), mean=("accuracy", "mean"),
                                                       seconds=("seconds", "median"), runs=("seed", "size"), images=("n", "first"))
+    by_seed = runs.pivot(index="seed", columns="precision", values="accuracy")
+    gains = [by_seed[precision] - by_seed.fp32 for precision in found.index]
+    found.insert(2, "gain over fp32 (points)", ["—" if not gain.any() else with_interval(*mean_interval(gain), len(gain), "1 seed", sign=True) for gain in gains])
     return found.rename(columns={"accuracies": "accuracy of each seed (%)", "mean": "mean (%)", "images": "test images"}).reset_index()
 
 # %% ../nbs/11_speed.ipynb #7e0e4c33
@@ -526,7 +530,7 @@ class Settings:
     faces: int = 2000  # in the loaded layouts
     largest: int = 1_000_000  # images in the largest mapped file
     seconds: float = 20.0  # of training in each process of the comparison of threads
-    seeds: int = 3  # of the comparison of precisions
+    seeds: int = 12  # of the comparison of precisions
     only: str | None = None  # measure only these of `RECORDS`, with commas; the others stay as they are in `out`
 
     def __post_init__(self):
@@ -612,7 +616,8 @@ def setup(settings: Settings, known: pd.DataFrame | None = None) -> pd.DataFrame
     "What was measured on what, as far as it matters; of a part that was measured anew, its commit."
     facts = provenance() | {"instructions": torch.backends.cpu.get_cpu_capability(), **vars(settings)}
     if settings.only:
-        anew = [(f"commit, {name}", facts["commit"]) for name in settings.only.split(",")]
+        names = settings.only.split(",")
+        anew = [(f"commit, {name}", facts["commit"]) for name in names] + [("seeds", str(settings.seeds))] * ("precisions" in names)
         return pd.concat([known[~known.name.isin([name for name, _ in anew])], pd.DataFrame(anew, columns=["name", "value"])], ignore_index=True)
     kept = ("commit", "python", "torch", "torchvision", "machine", "system", "threads", "instructions", "width", "batch_size", "precision", "steps", "looks", "rounds", "faces", "largest", "seconds", "seeds")
     return pd.DataFrame([(name, str(facts[name])) for name in kept], columns=["name", "value"])
