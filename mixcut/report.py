@@ -478,6 +478,7 @@ def circumscribed(runs: list[Run], datasets: list) -> str:
     measured = [f"the {split} split" + f" of {title(datasets[k])}" * several + f", {n:,} images" for k, split, n in splits]
     return " ".join([*made, *(f"Measured on {split}." for split in measured)])
 
+# %% ../nbs/09_report.ipynb #b419f685
 def explain(runs: list[Run], dataset: str, protocol: str) -> str:
     "The rule by which runs are reported, as captions say it."
     elsewhere = dataset in DATASETS and any(run.metrics["measured"] != "test" for run in runs if run.metrics["dataset"] == dataset)

@@ -477,8 +477,8 @@ def precisions_table(runs: pd.DataFrame) -> pd.DataFrame:
     found = runs.groupby("precision", sort=False).agg(accuracies=("accuracy", lambda a: ", ".join(f"{x:.1f}" for x in a)), mean=("accuracy", "mean"),
                                                       seconds=("seconds", "median"), runs=("seed", "size"), images=("n", "first"))
     by_seed = runs.pivot(index="seed", columns="precision", values="accuracy")
-    gains = [by_seed[precision] - by_seed.fp32 for precision in found.index]
-    found.insert(2, "gain over fp32 (points)", ["—" if not gain.any() else with_interval(*mean_interval(gain), len(gain), "1 seed", sign=True) for gain in gains])
+    gains = {precision: by_seed[precision] - by_seed.fp32 for precision in found.index}
+    found.insert(2, "gain over fp32 (points)", ["—" if name == "fp32" else with_interval(*mean_interval(gain), len(gain), "1 seed", sign=True) for name, gain in gains.items()])
     return found.rename(columns={"accuracies": "accuracy of each seed (%)", "mean": "mean (%)", "images": "test images"}).reset_index()
 
 # %% ../nbs/11_speed.ipynb #7e0e4c33
