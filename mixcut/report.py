@@ -6,12 +6,12 @@
 __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record', 'find_runs', 'choose', 'load_runs', 'told',
            'collect', 'frame', 'code', 'scores', 'plays', 'title', 'stands_for', 'covers', 'cells', 'mean_interval',
            'paired', 'gain', 'mcnemar', 'on_the_same_images', 'told_apart', 'over_images', 'seeds_needed', 'pairs',
-           'claims', 'circumstances', 'notes', 'cell_command', 'record_of', 'results', 'number', 'with_interval',
-           'laid_out', 'Item', 'picture', 'as_tex', 'save', 'circumscribed', 'explain', 'table_item', 'protocol_item',
-           'claims_item', 'pairs_item', 'dots', 'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice',
-           'plot_confusions', 'figure_1', 'figure_2', 'figure_3', 'progress_item', 'provenance_item', 'runs_item',
-           'skipped_item', 'Settings', 'check_writable', 'settings_from', 'records', 'evidence', 'contents', 'lead',
-           'kind', 'page', 'write']
+           'claims', 'conclusions', 'circumstances', 'notes', 'cell_command', 'record_of', 'results', 'number',
+           'with_interval', 'laid_out', 'Item', 'picture', 'as_tex', 'save', 'circumscribed', 'explain', 'table_item',
+           'protocol_item', 'claims_item', 'conclusions_item', 'pairs_item', 'dots', 'see_points', 'plot_accuracy',
+           'say_none', 'plot_curves', 'plot_choice', 'plot_confusions', 'figure_1', 'figure_2', 'figure_3',
+           'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
+           'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/09_report.ipynb #43990f8c
 import os
@@ -40,7 +40,7 @@ from .evaluate import COVERED, PROTOCOLS, Run, confusion, load_run, plot_confusi
 from .faces import draw, sample_faces
 from .grid import PROFILES, jobs, progress
 from .model import ImprovedVGG19, diagram
-from .paper import CLAIMS, DATASETS, METHODS, TABLES, TRAINING, Cell, cell_name, find_cell, traits
+from .paper import CLAIMS, CONCLUSIONS, DATASETS, METHODS, TABLES, TRAINING, Cell, cell_name, find_cell, traits
 from .plot import COLORS, grid, method_color, style, table
 from .train import Config, command, duration, from_parameters, nearest
 
@@ -308,6 +308,21 @@ def claims(
                          "needed": seeds_needed(claim.delta, differences.std(ddof=1)), "verdict": verdict})
     return pd.DataFrame(rows)
 
+# %% ../nbs/09_report.ipynb #6fccc5d7
+def conclusions(
+    judged: pd.DataFrame,  # of `claims`
+) -> pd.DataFrame:  # conclusion, where, comparisons, holds, fails, open (cannot be told yet), missing (not run), verdict
+    "The paper's conclusions, and what our verdicts on the comparisons that they rest on make of them."
+    verdicts = {(r.where, r.better, r.worse): r.verdict for r in judged.itertuples()}
+    rows = []
+    for conclusion in CONCLUSIONS:
+        mine = pd.Series([verdicts.get((c.where, c.better, c.worse)) for c in conclusion.claims], dtype=object)
+        holds, fails, missing = (mine == "holds").sum(), (mine == "fails").sum(), mine.isna().sum()
+        verdict = None if missing == len(mine) else "fails" if fails else "holds" if holds == len(mine) else "cannot be told yet"
+        rows.append({"conclusion": conclusion.words, "where": conclusion.where, "comparisons": len(mine), "holds": holds, "fails": fails,
+                     "open": len(mine) - holds - fails - missing, "missing": missing, "verdict": verdict})
+    return pd.DataFrame(rows)
+
 # %% ../nbs/09_report.ipynb #45465a2b
 def circumstances(
     run: Run,
@@ -535,6 +550,17 @@ def claims_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
                f"Each comparison is taken alone, without a correction for their number. {circumscribed(runs, covers(dataset))}")
     return Item("claims", "Claims", caption, shown, found)
 
+# %% ../nbs/09_report.ipynb #336436af
+def conclusions_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
+    "The paper's conclusions and our verdicts, as an item."
+    found = conclusions(claims(runs, dataset, protocol))
+    shown = pd.DataFrame({"the paper concludes": found.conclusion, "where": found["where"], "comparisons": found.comparisons.astype(str), "hold": found.holds.astype(str),
+                          "fail": found.fails.astype(str), "cannot be told yet": found.open.astype(str), "not run": found.missing.astype(str), "here it": found.verdict.fillna("—")})
+    caption = ("What the paper concludes, and how many of the comparisons that each conclusion rests on hold, fail, cannot be told yet or were not run here (table Claims). A conclusion holds if all of "
+               f"them hold, and fails if one of them fails. {circumscribed(runs, covers(dataset))}")
+    return Item("conclusions", "Conclusions", caption, shown, found)
+
+# %% ../nbs/09_report.ipynb #404913b2
 def pairs_item(runs: list[Run], dataset: str, protocol: str = "last") -> Item:
     "Every cell against the baseline, as an item."
     found, names = pairs(runs, dataset, "baseline", protocol), cells(dataset, runs)
@@ -822,7 +848,7 @@ def contents(
     if len(found) > 1:
         found = {d: {k: replace(item, name=f"{item.name}-{d}", title=f"{item.title}, {title(d)}") for k, item in items.items()} for d, items in found.items()}
     each = lambda *kinds: [items[kind] for items in found.values() for kind in kinds]
-    return {"Results": [*each("accuracy"), claims_item(runs, dataset, protocol)],
+    return {"Results": [*each("accuracy"), conclusions_item(runs, dataset, protocol), claims_item(runs, dataset, protocol)],
             "The paper's tables": [Item("table-1", "Table 1", "Main differences between MixCut, Cutout, Mixup, and CutMix; what the transforms do agrees with it (04_augment).",
                                         traits().rename_axis("trait").reset_index()), *(table_item(runs, k, dataset, protocol) for k in TABLES)],
             "Comparisons": each("pairs", "protocols", "choice"), "Training": each("curves", "confusion"), **(more or {}),

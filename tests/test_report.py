@@ -21,7 +21,7 @@ from mixcut.report import ReportError, Settings
 ROOT = Path(mixcut.__file__).parent.parent
 CLASSES = ["neutral", "happiness", "surprise", "sadness"]
 EACH = [f"{{}}-{dataset}" for dataset in ("drawn", "drawn-rgb")]  # what a report shows of each data set
-ITEMS = {"table": [*(f"table-{k}" for k in range(1, 7)), "claims", "provenance", "runs", "skipped", *(name.format(kind) for name in EACH for kind in ("pairs", "protocols"))],
+ITEMS = {"table": [*(f"table-{k}" for k in range(1, 7)), "conclusions", "claims", "provenance", "runs", "skipped", *(name.format(kind) for name in EACH for kind in ("pairs", "protocols"))],
          "figure": ["figure-1", "figure-2", "figure-3", *(name.format(kind) for name in EACH for kind in ("accuracy", "choice", "curves", "confusion"))]}
 PROMISED = {"report.html", *(f"tables/{name}.{kind}" for name in ITEMS["table"] for kind in ("csv", "md", "tex")),
             *(f"figures/{name}.{kind}" for name in ITEMS["figure"] for kind in ("svg", "png"))}
@@ -88,6 +88,17 @@ def test_seeds_that_agree_by_chance_are_no_verdict(wrong, verdict):
     assert (judged.gain, judged.half, judged.verdict) == ((wrong - 10) / 2, 0, verdict)
     each = 100 * np.repeat([1, -1, 0], [wrong, 10, 190 - wrong])  # what an image adds to the difference
     assert judged.images == pytest.approx(stats.t.ppf(0.975, 199) * each.std(ddof=1) / 200**0.5)
+
+
+def test_a_conclusion_is_as_strong_as_its_weakest_comparison():
+    judged = R.claims([], "fer2013plus").assign(verdict="holds")
+    assert set(R.conclusions(judged).verdict) == {"holds"} and list(R.conclusions(judged).comparisons) == [2, 6, 6, 1]
+    beside = (judged.better == "mixcut") & (judged.worse == "mixup")
+    for said, verdict in (("cannot be told yet", "cannot be told yet"), ("fails", "fails"), (None, "cannot be told yet")):
+        found = R.conclusions(judged.assign(verdict=judged.verdict.where(~beside, said)))
+        assert list(found.verdict) == ["holds", verdict, "holds", "holds"] and found.missing[1] == 2 * (said is None)
+    rivals = R.conclusions(judged.assign(verdict=judged.verdict.where(judged.better == "mixcut", "fails")))
+    assert set(rivals.verdict) == {"holds"}  # what Cutout is worth is no conclusion about MixCut
 
 
 def test_interval_is_students():
