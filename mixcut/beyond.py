@@ -22,7 +22,7 @@ from .evaluate import Run, RunError, load_run, save_covered
 from .paper import METHODS
 from .plot import COLORS, style
 from .predict import load_network, look
-from .report import Item, ReportError, choose, covers, find_runs, mean_interval, picture, title, with_interval
+from .report import Item, ReportError, choose, covers, find_runs, labelled, mean_interval, picture, title, with_interval
 from .report import Settings as ReportSettings
 from .train import Config, Progress, load_data
 
@@ -230,4 +230,5 @@ def further(
     "A report's section beyond the paper: every data set that has runs, or the first."
     style()
     there = [d for d in covers(dataset) if any(run.metrics["dataset"] == d for run in runs)] or covers(dataset)[:1]
-    return {"Beyond the paper": [replace(item, name=f"{item.name}-{d}", title=f"{item.title}, {title(d)}") if len(covers(dataset)) > 1 else item for d in there for item in views(runs, d)]}
+    found = [(d, labelled(item, runs, d)) for d in there for item in views(runs, d)]
+    return {"Beyond the paper": [replace(item, name=f"{item.name}-{d}", title=f"{item.title}, {title(d)}") if len(covers(dataset)) > 1 else item for d, item in found]}

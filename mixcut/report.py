@@ -7,10 +7,10 @@ __all__ = ['RECORDS', 'TEX', 'WHAT', 'CSS', 'PAGE', 'ReportError', 'check_record
            'collect', 'frame', 'code', 'scores', 'plays', 'title', 'stands_for', 'covers', 'cells', 'mean_interval',
            'paired', 'gain', 'mcnemar', 'on_the_same_images', 'told_apart', 'over_images', 'seeds_needed', 'pairs',
            'claims', 'conclusions', 'circumstances', 'notes', 'cell_command', 'record_of', 'results', 'number',
-           'with_interval', 'laid_out', 'Item', 'picture', 'as_tex', 'save', 'circumscribed', 'explain', 'table_item',
-           'protocol_item', 'claims_item', 'conclusions_item', 'pairs_item', 'dots', 'see_points', 'plot_accuracy',
-           'say_none', 'plot_curves', 'plot_choice', 'plot_confusions', 'figure_1', 'figure_2', 'figure_3',
-           'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
+           'with_interval', 'laid_out', 'Item', 'picture', 'as_tex', 'save', 'circumscribed', 'labelled', 'explain',
+           'table_item', 'protocol_item', 'claims_item', 'conclusions_item', 'pairs_item', 'dots', 'see_points',
+           'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice', 'plot_confusions', 'figure_1', 'figure_2',
+           'figure_3', 'progress_item', 'provenance_item', 'runs_item', 'skipped_item', 'Settings', 'check_writable',
            'settings_from', 'records', 'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/09_report.ipynb #43990f8c
@@ -493,6 +493,10 @@ def circumscribed(runs: list[Run], datasets: list) -> str:
     measured = [f"the {split} split" + f" of {title(datasets[k])}" * several + f", {n:,} images" for k, split, n in splits]
     return " ".join([*made, *(f"Measured on {split}." for split in measured)])
 
+def labelled(item: Item, runs: list[Run], dataset: str) -> Item:
+    "An item whose caption also says under which protocol its runs were made, so that it can stand alone."
+    return replace(item, caption=f"{item.caption} {circumscribed(runs, [dataset])}".rstrip())
+
 # %% ../nbs/09_report.ipynb #b419f685
 def explain(runs: list[Run], dataset: str, protocol: str) -> str:
     "The rule by which runs are reported, as captions say it."
@@ -821,9 +825,9 @@ def evidence(
     data, place = title(dataset), title(plays(dataset))
     diamonds = f"Diamonds: the paper, on {place}." if dataset in DATASETS else f"Diamonds: the paper's gains, on {place}, not on {data}."
     watched = ", ".join(sorted({run.metrics["monitor"] for run in runs if run.metrics["dataset"] == dataset})) or "watched"
-    return {
+    items = {
         "accuracy": picture("accuracy", "Accuracy", f"Each dot is a run on {data}, each bar a mean, each line its 95 % interval (Student t), which may run out of the picture; protocol {protocol}: "
-                            f"{PROTOCOLS[protocol]}. {diamonds} {circumscribed(runs, [dataset])}", plot_accuracy(runs, dataset, protocol)),
+                            f"{PROTOCOLS[protocol]}. {diamonds}", plot_accuracy(runs, dataset, protocol)),
         "pairs": pairs_item(runs, dataset, protocol), "protocols": protocol_item(runs, dataset),
         "choice": picture("choice", "Choosing an epoch", f"Accuracy on the {watched} split with one crop, less that of the last epoch: lines span the last ten epochs of a run, triangles are its best epoch. "
                           f"So much a report may gain by choosing the epoch by the images that it reports, beside what the paper gains by a method on {place} (diamonds).", plot_choice(runs, dataset)),
@@ -831,6 +835,7 @@ def evidence(
                           plot_curves(runs, dataset)),
         "confusion": picture("confusion", "Confusion", f"Which expression was taken for which, on {data}, after the last epoch: per cent of each label's images, "
                              "all seeds together.", plot_confusions(runs, dataset))}
+    return {kind: labelled(item, runs, dataset) for kind, item in items.items()}
 
 # %% ../nbs/09_report.ipynb #8a5e0e6a
 def contents(

@@ -14,6 +14,7 @@ from scipy import stats
 
 import mixcut
 from mixcut import report as R
+from mixcut.beyond import further
 from mixcut.evaluate import Run, protocols
 from mixcut.paper import CELLS, METHODS, TABLES
 from mixcut.report import ReportError, Settings
@@ -196,7 +197,9 @@ def test_what_was_measured_on_what_is_said():
     assert "NOT the paper's protocol" in text and "Measured on the test split, 200 images." in text and "different images" not in text
     for run in runs:
         run.metrics["measured"] = "valid"
-    captions = [R.table_item(runs, 2, "fer2013plus").caption, R.claims_item(runs, "fer2013plus").caption, R.lead(runs, "fer2013plus", "last"), R.evidence(runs, "fer2013plus")["accuracy"].caption]
+    captions = [R.table_item(runs, 2, "fer2013plus").caption, R.claims_item(runs, "fer2013plus").caption, R.lead(runs, "fer2013plus", "last"),
+                *(item.caption for items in (R.evidence(runs, "fer2013plus").values(), further(runs, "fer2013plus")["Beyond the paper"]) for item in items)]
+    assert len(captions) > 12
     assert all("Measured on the validation split, 200 images." in text and "NOT the paper's protocol" in text for text in captions) and "between different images" in captions[0]
 
 
