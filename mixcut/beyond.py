@@ -204,6 +204,7 @@ HOW_TO_LOOK = "papermill nbs/beyond.ipynb out.ipynb -p runs runs -p profile {pro
 def views(runs: list[Run], dataset: str) -> list:  # of `mixcut.report.Item`
     "What a report says of one data set beyond the paper."
     where, over = title(dataset), "Mean ± 95 % interval (Student t) over n seeds, after the last epoch."
+    seen = "Each dot is a run, each bar a mean over seeds, after the last epoch; intervals are in the table."
     profile = next((run.metrics["profile"] for run in runs if run.metrics["dataset"] == dataset), "demo")
     covered, sure, recall = (by_method(runs, dataset, view) for view in (accuracy_covered, sureness, recalls))
     if covered.empty:
@@ -211,15 +212,15 @@ def views(runs: list[Run], dataset: str) -> list:  # of `mixcut.report.Item`
         found = [Item("covered", "Covered faces", f"No network was shown covered images of {where} yet: {asked}", pd.DataFrame(columns=["method"]))]
     else:
         text = (f"Accuracy in per cent on {where} with a part of each image covered, in black (as Cutout and MixCut have seen in training) or in the image's own mean; the same networks and images "
-                f"throughout. {over}")
-        found = [picture("covered-figure", "Covered faces", text, plot_by_method(covered, "accuracy (%)")), Item("covered", "Covered faces, in numbers", text, laid_out(covered), covered)]
+                "throughout.")
+        found = [picture("covered-figure", "Covered faces", f"{text} {seen}", plot_by_method(covered, "accuracy (%)")), Item("covered", "Covered faces, in numbers", f"{text} {over}", laid_out(covered), covered)]
     found += [
         picture("calibration-figure", "Calibration", f"How often the networks are right on {where}, by how sure they are, in 15 bins, all seeds together; bins of fewer than 10 images are not drawn. "
                 "Above the line a network is less sure than it may be, below it too sure.", plot_calibration(runs, dataset)),
         Item("calibration", "Calibration, in numbers", f"ECE: the mean distance from that line, in points; negative log-likelihood in nats, of the label. {over}", laid_out(sure), sure)]
     if not recall.empty:
-        text = f"The share of each class's images of {where} that is recognised, in per cent; in brackets how many there are. {over}"
-        found += [picture("recall-figure", "Recall", text, plot_by_method(recall, "recall (%)")), Item("recall", "Recall, in numbers", text, laid_out(recall), recall)]
+        text = f"The share of each class's images of {where} that is recognised, in per cent; in brackets how many there are."
+        found += [picture("recall-figure", "Recall", f"{text} {seen}", plot_by_method(recall, "recall (%)")), Item("recall", "Recall, in numbers", f"{text} {over}", laid_out(recall), recall)]
     return found
 
 # %% ../nbs/13_beyond.ipynb #8289cee2
