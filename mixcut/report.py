@@ -487,7 +487,7 @@ def save(
 def circumscribed(runs: list[Run], datasets: list) -> str:
     "Under which protocol runs were made and on which images they were measured, as captions say it."
     mine = [run.metrics for run in runs if run.metrics["dataset"] in datasets]
-    made = [f"Profile {name}: {PROFILES[name].title}." for name in sorted({m["profile"] for m in mine}) if name in PROFILES]
+    made = [f"Profile {name}: {PROFILES[name].title}{'' if PROFILES[name].title.endswith('?') else '.'}" for name in sorted({m["profile"] for m in mine}) if name in PROFILES]
     splits = sorted({(datasets.index(m["dataset"]), "validation" if m["measured"] == "valid" else m["measured"], m["n"]) for m in mine})
     several = len({k for k, _, _ in splits}) > 1
     measured = [f"the {split} split" + f" of {title(datasets[k])}" * several + f", {n:,} images" for k, split, n in splits]

@@ -200,6 +200,7 @@ def test_what_was_measured_on_what_is_said():
     captions = [R.table_item(runs, 2, "fer2013plus").caption, R.claims_item(runs, "fer2013plus").caption, R.lead(runs, "fer2013plus", "last"),
                 *(item.caption for items in (R.evidence(runs, "fer2013plus").values(), further(runs, "fer2013plus")["Beyond the paper"]) for item in items)]
     assert len(captions) > 12
+    assert "elsewhere? Measured on" in R.circumscribed([made_up(profile="digits")], ["drawn"])  # a title that ends in a mark of its own
     assert all("Measured on the validation split, 200 images." in text and "NOT the paper's protocol" in text for text in captions) and "between different images" in captions[0]
 
 
