@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CROPS', 'PROTOCOLS', 'COVERED', 'crop_logits', 'average', 'accuracy', 'accuracy_interval', 'protocols', 'RunError',
-           'write_atomically', 'weights_print', 'Run', 'save_covered', 'load_covered', 'load_run', 'results',
-           'confusion', 'plot_confusion', 'plot_curve']
+           'write_atomically', 'weights_print', 'Predictions', 'Run', 'read_older', 'save_covered', 'load_covered',
+           'load_run', 'results', 'confusion', 'plot_confusion', 'plot_curve']
 
 # %% ../nbs/06_evaluate.ipynb #fec26080
 import json
@@ -85,20 +85,21 @@ def accuracy_interval(
 # %% ../nbs/06_evaluate.ipynb #c296f73c
 PROTOCOLS = {
     "last": "the network after the last epoch",
-    "last10": "the median of the last ten epochs",
+    "last10": "the mean of the last ten epochs, which chooses nothing",
     "valid": "the epoch with the best accuracy on the validation split",
     "best_test": "the best epoch on the test split itself: optimistic, since it chooses by what it reports",
 }
 
 # %% ../nbs/06_evaluate.ipynb #bf9dd9eb
 def protocols(
-    history: pd.DataFrame,  # a row an epoch; `accuracy` is missing where it was not measured
-    selects: bool = True,  # whether `monitor_accuracy` was measured on a validation split
+    history: pd.DataFrame,  # a row an epoch; a column of accuracies is missing where they were not measured
+    column: str = "test_accuracy",  # accuracies of one split, per cent
+    selects: bool = True,  # whether `monitor_accuracy` is of the validation split, and the column of another
 ) -> dict:  # protocol → accuracy in per cent, or None where the run did not measure it
-    "A run's accuracy under every reporting protocol."
-    measured = history.accuracy
+    "A run's accuracy on one split under every reporting protocol."
+    measured = history[column].astype(float)
     chosen = measured[history.monitor_accuracy.idxmax()] if selects and history.monitor_accuracy.notna().any() else np.nan
-    found = {"last": measured.iloc[-1], "last10": measured.tail(10).median(skipna=False) if len(measured) >= 10 else np.nan, "valid": chosen,
+    found = {"last": measured.iloc[-1], "last10": measured.tail(10).mean(skipna=False) if len(measured) >= 10 else np.nan, "valid": chosen,
              "best_test": measured.max() if measured.notna().all() else np.nan}
     return {name: None if pd.isna(value) else float(value) for name, value in found.items()}
 
@@ -145,27 +146,80 @@ def weights_print(
 # %% ../nbs/06_evaluate.ipynb #d1136f7b
 COVERED = "covered.npz"  # what a run's network predicts of covered images, where somebody looked (13_beyond)
 
+# %% ../nbs/06_evaluate.ipynb #6d24461d
+@dataclass
+class Predictions:
+    "What a run's network predicts on one split of N images."
+    probabilities: np.ndarray  # float32 `[N, K]`, ten-crop, after the last epoch
+    labels: np.ndarray  # int64 `[N]`
+    copies: np.ndarray | None = None  # bool `[N]`: pixel for pixel in the training split; None where nobody looked
+    ten_crop: np.ndarray | None = None  # uint8 `[E, N]`: classes predicted after each of the last ten epochs, or of fewer
+    one_crop: np.ndarray | None = None  # the same with the centre crop alone
+
+    def right(
+        self,
+        protocol: str = "last10",  # or "last"
+    ) -> np.ndarray | None:  # float `[N]` in [0, 1]; None where the run did not record it
+        "How often each image's prediction is its label, in the last epoch or the last ten."
+        if protocol == "last":
+            return (self.probabilities.argmax(1) == self.labels).astype(float)
+        known = protocol == "last10" and self.ten_crop is not None and len(self.ten_crop) == 10
+        return (self.ten_crop == self.labels).mean(0) if known else None
+
 # %% ../nbs/06_evaluate.ipynb #ebfe36d9
 @dataclass
 class Run:
     "A finished run: one cell, one seed."
     metrics: dict  # what `metrics.json` holds
-    history: pd.DataFrame  # a row an epoch: epoch, lr, train_loss, monitor_accuracy, accuracy, seconds
-    probabilities: np.ndarray  # float32 `[N, K]`, ten-crop, after the last epoch
-    labels: np.ndarray  # int64 `[N]`
+    history: pd.DataFrame  # a row an epoch: epoch, lr, train_loss, monitor_accuracy, `<split>_accuracy`, `<split>_without_copies`, seconds
+    predictions: dict  # split → `Predictions`, for each split that was measured
     covered: dict | None = None  # how the images were covered → classes predicted then, uint8 `[N]`; None where nobody looked
+
+    @property
+    def measured(self) -> Predictions:
+        "Of the split that the run reports."
+        return self.predictions[self.metrics["measured"]]
+
+    @property
+    def probabilities(self) -> np.ndarray: return self.measured.probabilities
+
+    @property
+    def labels(self) -> np.ndarray: return self.measured.labels
+
+    def score(
+        self,
+        protocol: str = "last10",  # a key of `PROTOCOLS`
+        split: str | None = None,  # None for the one that the run reports
+        copies: bool = True,  # False leaves out images that are in the training split
+    ) -> float | None:  # per cent; None where the run did not measure it
+        "The run's accuracy."
+        found = self.metrics["splits"].get(split or self.metrics["measured"]) or {}
+        return (found.get("protocols" if copies else "without_copies") or {}).get(protocol)
 
     def save(self, folder):
         "Write the records, then `metrics.json` with their digests."
-        folder, predictions = Path(folder), BytesIO()
+        folder, file = Path(folder), BytesIO()
         (folder / COVERED).unlink(missing_ok=True)  # of a run that was there before
-        np.savez_compressed(predictions, probabilities=self.probabilities.astype(np.float32), labels=self.labels.astype(np.int64))
-        records = {"history.csv": self.history.to_csv(index=False, lineterminator="\n").encode(), "predictions.npz": predictions.getvalue()}
+        np.savez_compressed(file, **{f"{split}_{name}": array for split, found in self.predictions.items() for name, array in vars(found).items() if array is not None})
+        records = {"history.csv": self.history.to_csv(index=False, lineterminator="\n").encode(), "predictions.npz": file.getvalue()}
         for name, content in records.items():
             write_atomically(folder / name, content)
         self.metrics["records"] = {name: sha256(content).hexdigest() for name, content in records.items()}
         text = json.dumps(self.metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(folder / "metrics.json", text.encode())
+
+# %% ../nbs/06_evaluate.ipynb #755cebfb
+def read_older(
+    metrics: dict,  # is changed
+    history: pd.DataFrame,
+    arrays: dict,  # name → array
+) -> tuple:  # history and predictions as in `Run`
+    "A record with one split only, in today's terms."
+    split = metrics["measured"]
+    history = history.rename(columns={"accuracy": f"{split}_accuracy"})
+    scores = protocols(history, f"{split}_accuracy", metrics["monitor"] != split)
+    metrics |= {"splits": {split: {"n": metrics["n"], "copies": None, "protocols": scores, "without_copies": None}}, "label_source": None, "overrides": {}}
+    return history, {split: Predictions(arrays["probabilities"], arrays["labels"])}
 
 # %% ../nbs/06_evaluate.ipynb #c1e95648
 def save_covered(
@@ -192,7 +246,7 @@ def load_covered(folder: Path, metrics: dict, n: int) -> dict | None:
 def load_run(
     folder,  # holds `metrics.json`, `history.csv`, `predictions.npz`, perhaps `covered.npz`
 ) -> Run:
-    "A finished run. Raises `RunError` where a record is missing, torn or not of this run."
+    "A finished run, also one that older code recorded. Raises `RunError` where a record is missing, torn or not of this run."
     folder = Path(folder)
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -200,8 +254,13 @@ def load_run(
         torn = [name for name, content in records.items() if sha256(content).hexdigest() != metrics["records"][name]]
         if torn:
             raise ValueError(f"{', '.join(torn)}: not what the run wrote")
+        history = pd.read_csv(BytesIO(records["history.csv"]), engine="python")
         with np.load(BytesIO(records["predictions.npz"]), allow_pickle=False) as arrays:
-            return Run(metrics, pd.read_csv(BytesIO(records["history.csv"]), engine="python"), **arrays, covered=load_covered(folder, metrics, len(arrays["labels"])))
+            if "splits" in metrics:
+                predictions = {split: Predictions(**{name.removeprefix(f"{split}_"): arrays[name] for name in arrays.files if name.startswith(f"{split}_")}) for split in metrics["splits"]}
+            else:
+                history, predictions = read_older(metrics, history, arrays)
+        return Run(metrics, history, predictions, load_covered(folder, metrics, len(predictions[metrics["measured"]].labels)))
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no finished run: {Path(error.filename).name} is missing; run its cell again") from None
     except (ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
@@ -210,15 +269,19 @@ def load_run(
 # %% ../nbs/06_evaluate.ipynb #ee0d5712
 def results(
     run: Run,
-) -> pd.DataFrame:  # a row a protocol, and one for the average of logits
-    "A run's accuracies with the 95 % Wilson interval that its number of test images allows."
-    found = {**run.metrics["protocols"], "last, by logits": run.metrics["last_by_logits"]}
-    meaning = {**PROTOCOLS, "last, by logits": "the crops' logits averaged, not their probabilities"}
+) -> pd.DataFrame:  # a row a split and protocol; then the last epoch's crops averaged as logits, and the centre crop alone
+    "A run's accuracies with the 95 % Wilson interval that the number of images allows, and what they are without copies."
     rows = []
-    for name, value in found.items():
-        interval = "–".join(f"{end:.2f}" for end in accuracy_interval(value, run.metrics["n"])) if value is not None else None
-        rows.append({"protocol": name, "accuracy (%)": value, "95 % interval": interval, "n": run.metrics["n"], "what it is": meaning[name]})
-    return pd.DataFrame(rows)
+    for split, facts in run.metrics["splits"].items():
+        found = {name: (value, PROTOCOLS[name], (facts["without_copies"] or {}).get(name)) for name, value in facts["protocols"].items()}
+        if split == run.metrics["measured"]:
+            found["last, by logits"] = run.metrics.get("last_by_logits"), "the crops' logits averaged, not their probabilities", None
+        if run.predictions[split].one_crop is not None:
+            found["last, one crop"] = 100 * (run.predictions[split].one_crop[-1] == run.predictions[split].labels).mean(), "the centre crop alone", None
+        for name, (value, meaning, without) in found.items():
+            interval = None if value is None else "–".join(f"{end:.2f}" for end in accuracy_interval(value, facts["n"]))
+            rows.append({"split": split, "protocol": name, "accuracy (%)": value, "95 % interval": interval, "without copies": without, "n": facts["n"], "what it is": meaning})
+    return pd.DataFrame(rows).astype({"accuracy (%)": float, "without copies": float})
 
 # %% ../nbs/06_evaluate.ipynb #48c7d1a6
 def confusion(
@@ -251,7 +314,8 @@ def plot_curve(
     left.plot(run.history.epoch, run.history.train_loss, color="#0072B2")
     left.set(xlabel="epoch", ylabel="training loss")
     right.plot(run.history.epoch, run.history.monitor_accuracy, color="#56B4E9", label=f"{run.metrics['monitor']}, centre crop")
-    right.plot(run.history.epoch, run.history.accuracy, "o-", ms=3, color="#D55E00", label=f"{run.metrics['measured']}, ten crops")
+    for split, color in zip(run.predictions, ("#D55E00", "#009E73")):
+        right.plot(run.history.epoch, run.history[f"{split}_accuracy"], "o-", ms=3, color=color, label=f"{split}, ten crops")
     right.set(xlabel="epoch", ylabel="accuracy (%)")
-    right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return fig
