@@ -144,7 +144,7 @@ def weights_print(
     return digest.hexdigest()
 
 # %% ../nbs/06_evaluate.ipynb #d1136f7b
-COVERED = "covered.npz"  # what a run's network predicts of covered images, where somebody looked (13_beyond)
+COVERED = "covered.npz"  # what a run's network predicts of covered images, where somebody looked (14_beyond)
 
 # %% ../nbs/06_evaluate.ipynb #6d24461d
 @dataclass
