@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'FILLS', 'HOW_TO_LOOK', 'cover', 'look_covered', 'Settings', 'look_at_all', 'images_of', 'calibration',
-           'calibration_error', 'accuracy_covered', 'sureness', 'recalls', 'by_method', 'laid_out', 'plot_by_method',
-           'plot_calibration', 'views', 'further']
+           'calibration_error', 'accuracy_covered', 'sureness', 'recalls', 'by_method', 'pooled_half', 'laid_out',
+           'plot_by_method', 'plot_calibration', 'views', 'further']
 
 # %% ../nbs/14_beyond.ipynb #e4bc9ec1
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 from torch import Tensor
 
 from .data import Dataset, Split
@@ -22,7 +23,7 @@ from .evaluate import Run, RunError, load_run, save_covered
 from .paper import METHODS
 from .plot import COLORS, style
 from .predict import load_network, look
-from .report import Item, ReportError, choose, covers, find_runs, labelled, mean_interval, picture, title, with_interval
+from .report import Item, ReportError, choose, covers, find_runs, labelled, picture, sort_out, title, with_interval
 from .report import Settings as ReportSettings
 from .train import Config, Progress, load_data
 
@@ -56,7 +57,7 @@ def look_covered(
     for how in ["none"] + [f"{region}, {fill}" for region in REGIONS for fill in FILLS]:
         images = split.images if how == "none" else cover(split.images, *how.split(", "))
         covered[how] = look(network, Split(images, split.labels, split.classes)).argmax(1).byte().numpy()
-        same = (covered["none"] == run.probabilities.argmax(1)).mean() if len(split) == run.metrics["n"] else 0
+        same = (covered["none"] == run.probabilities.argmax(1)).mean() if len(split) == len(run.labels) else 0
         if same < 0.99:
             raise RunError(f"{folder}: {100 * same:.1f} % of the predictions are those of the run, which asks for its own images and weights")
         if progress:
@@ -148,14 +149,24 @@ def by_method(
     rows = [{"method": METHODS[run.metrics["cell"]].title, "seed": run.metrics["seed"], "what": what, "value": value} for run in mine for what, value in view(run).items()]
     return pd.DataFrame(rows, columns=["method", "seed", "what", "value"])
 
+def pooled_half(
+    values: pd.Series,  # by seed
+    groups: pd.Series,  # the method of each; the spread over seeds is pooled over them
+) -> pd.Series:  # half of the mean's 95 % interval over seeds, by group; NaN where no group has two
+    "Student's t with the spread of all groups: two seeds of one method alone would leave one degree of freedom."
+    n = values.groupby(groups).size()
+    df = (n - 1).sum()
+    spread = ((values - values.groupby(groups).transform("mean")) ** 2).sum() / df if df else np.nan
+    return student.ppf(0.975, df) * (spread / n) ** 0.5 if df else n * np.nan
+
 def laid_out(found: pd.DataFrame) -> pd.DataFrame:  # text: a row a method, a column for each `what`
-    "A view as a table: mean ± 95 % interval (Student t) over seeds."
-    rows = []
-    for method in (m.title for m in METHODS.values()):
-        mine = found[found.method == method]
-        rows.append({"method": method, "n": str(mine.seed.nunique())} | {what: with_interval(*mean_interval(values), len(values)).replace(" (n = 1)", "")
-                                                                        for what, values in mine.groupby("what", sort=False).value})
-    return pd.DataFrame(rows).fillna("—")
+    "A view as a table: mean ± half of the 95 % interval over seeds."
+    rows = {m.title: {"method": m.title, "n": str(found[found.method == m.title].seed.nunique())} for m in METHODS.values()}
+    for what, mine in found.groupby("what", sort=False):
+        half = pooled_half(mine.value, mine.method)
+        for method, mean in mine.groupby("method").value.mean().items():
+            rows[method][what] = with_interval(mean, half[method])
+    return pd.DataFrame(rows.values()).fillna("—")
 
 # %% ../nbs/14_beyond.ipynb #eb0e977d
 def plot_by_method(
@@ -203,7 +214,7 @@ HOW_TO_LOOK = "papermill nbs/beyond.ipynb out.ipynb -p runs runs -p profile {pro
 
 def views(runs: list[Run], dataset: str) -> list:  # of `mixcut.report.Item`
     "What a report says of one data set beyond the paper."
-    where, over = title(dataset), "Mean ± 95 % interval (Student t) over n seeds, after the last epoch."
+    where, over = title(dataset), "Mean over n seeds ± half of its 95 % interval over seeds, their spread pooled over the methods; after the last epoch."
     seen = "Each dot is a run, each bar a mean over seeds, after the last epoch; intervals are in the table."
     profile = next((run.metrics["profile"] for run in runs if run.metrics["dataset"] == dataset), "demo")
     covered, sure, recall = (by_method(runs, dataset, view) for view in (accuracy_covered, sureness, recalls))
@@ -230,6 +241,7 @@ def further(
 ) -> dict:  # section → items
     "A report's section beyond the paper: every data set that has runs, or the first."
     style()
+    runs, _ = sort_out(runs)
     there = [d for d in covers(dataset) if any(run.metrics["dataset"] == d for run in runs)] or covers(dataset)[:1]
     found = [(d, labelled(item, runs, d)) for d in there for item in views(runs, d)]
     return {"Beyond the paper": [replace(item, name=f"{item.name}-{d}", title=f"{item.title}, {title(d)}") if len(covers(dataset)) > 1 else item for d, item in found]}
