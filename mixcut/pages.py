@@ -55,7 +55,7 @@ PUBLIC = {
     "data": ("load", "Dataset", "Split", "recipe", "write_digits"), "faces": ("drawn_faces", "sample_faces", "draw"),
     "model": ("ImprovedVGG19", "start_as_identity", "folded", "flops"), "train": ("Config", "fit", "forecast", "train_batches"),
     "evaluate": ("crop_logits", "average", "protocols", "load_run"), "predict": ("load_network", "find_faces", "predict"), "beyond": ("cover", "calibration", "calibration_error"),
-    "grid": ("jobs", "forecasts"), "speed": ("in_turn", "compare"),
+    "grid": ("jobs", "forecasts"), "stats": ("contrast", "verdict"), "speed": ("in_turn", "compare"),
 }
 
 def public_names() -> str:  # a Markdown table

@@ -406,9 +406,22 @@ class Item:
     svg: bytes = b""  # a picture
     png: bytes = b""
 
+    @property
+    def read(self) -> pd.DataFrame:
+        "The table without the commands and folders of its rows."
+        return self.frame.drop(columns=["command", "runs"], errors="ignore")
+
+    @property
+    def commands(self) -> str:
+        "The commands of a table's rows as a folded list, where it has them."
+        if self.frame is None or "command" not in self.frame:
+            return ""
+        lines = "".join(f"- {row.method}: `{row.command}`\n" for row in self.frame.itertuples())
+        return f"<details><summary>The command of each row; -p seed 1, 2, … makes the other seeds</summary>\n\n{lines}\n</details>\n"
+
     def _ipython_display_(self):
         if self.frame is not None:
-            return display(table(self.frame.drop(columns="runs", errors="ignore"), f"{self.title}. {self.caption}"))
+            return display(table(self.read, f"{self.title}. {self.caption}"), *([Markdown(self.commands)] if self.commands else []))
         display(Markdown(f"**{self.title}.** {self.caption}"), Image(self.png, width=int.from_bytes(self.png[16:20], "big") * 2 // 3))
 
 # %% ../nbs/10_report.ipynb #4eb2d41d
@@ -437,7 +450,7 @@ TEX = {"λ": r"$\lambda$", "β": r"$\beta$", "γ": r"$\gamma$", "η": r"$\eta$",
 
 def as_tex(item: Item) -> str:
     "A table for LaTeX (needs booktabs and amssymb), without the commands, which are too wide for paper."
-    rows = item.frame.drop(columns=["command", "runs"], errors="ignore")
+    rows = item.read
     caption = re.sub(r"([%&#_$])", r"\\\1", item.caption)
     text = rows.to_latex(index=False, escape=True, caption=caption, label=f"tab:{item.name}", position="ht")
     return "".join(TEX.get(letter, letter) for letter in text)
@@ -451,10 +464,10 @@ def save(
     if item.frame is None:
         files = {"figures/": {"svg": item.svg, "png": item.png}}
     else:
-        text = item.frame.drop(columns="runs", errors="ignore").astype(str).apply(lambda column: column.str.replace("|", r"\|")).to_markdown(index=False, disable_numparse=True)
+        text = item.read.astype(str).apply(lambda column: column.str.replace("|", r"\|")).to_markdown(index=False, disable_numparse=True)
         numbers = item.frame if item.numbers is None else item.numbers
         files = {"tables/": {"csv": numbers.to_csv(index=False, lineterminator="\n").encode(),
-                             "md": f"**{item.title}.** {item.caption}\n\n{text}\n".encode(), "tex": as_tex(item).encode()}}
+                             "md": f"**{item.title}.** {item.caption}\n\n{text}\n{chr(10) + item.commands if item.commands else ''}".encode(), "tex": as_tex(item).encode()}}
     for folder, kinds in files.items():
         (Path(out) / folder).mkdir(parents=True, exist_ok=True)
         for kind, content in kinds.items():
