@@ -12,7 +12,7 @@ from test_train import config, dataset, quiet
 import mixcut.beyond as B
 from mixcut.beyond import FILLS, REGIONS, Settings, by_method, calibration, calibration_error, cover, further, look_at_all, look_covered
 from mixcut.data import load
-from mixcut.evaluate import COVERED, RunError, load_run
+from mixcut.evaluate import COVERED, Predictions, RunError, load_run
 from mixcut.predict import PredictError
 from mixcut.report import ReportError, collect, find_runs, load_runs, records
 from mixcut.train import fit
@@ -64,7 +64,7 @@ def test_calibration_is_scikit_learns():
 
 def test_a_run_is_looked_at_once(trained):
     runs, data, made = trained
-    settings = Settings(runs=str(runs))
+    settings = Settings(runs=str(runs), profile="demo")
     for one in made:
         assert load_run(one.folder).covered is None
     (made[1].folder / "model.safetensors").rename(runs / "elsewhere")
@@ -87,7 +87,7 @@ def test_other_images_and_torn_weights_are_refused(trained):
     told["config"]["data_options"]["test"] = 20  # as if the folder had changed
     (made[0].folder / "metrics.json").write_text(json.dumps(told))
     with pytest.raises(ReportError, match="made of other images"):
-        look_at_all(Settings(runs=str(runs)), quiet)
+        look_at_all(Settings(runs=str(runs), profile="demo"), quiet)
     weights = bytearray((made[1].folder / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (made[1].folder / "model.safetensors").write_bytes(weights)
@@ -114,19 +114,19 @@ def test_a_record_of_another_run_or_a_torn_one_is_named(trained):
 def test_what_was_seen_later_is_collected(trained, tmp_path):
     runs, data, (first, second) = trained
     collect(runs, tmp_path / "kept", "demo")
-    assert [run.covered for run in load_runs(tmp_path / "kept")[0]] == [None, None]
-    look_at_all(Settings(runs=str(runs)), quiet)
-    kept, left = records(Settings(runs=str(runs), out=str(tmp_path)))
+    assert [run.covered for run in load_runs(tmp_path / "kept/runs")[0]] == [None, None]
+    look_at_all(Settings(runs=str(runs), profile="demo"), quiet)
+    kept, left = records(Settings(runs=str(runs), out=str(tmp_path), profile="demo"))
     assert not left and all(run.covered for run in load_runs(tmp_path / "runs")[0] + kept)
-    fit(replace(first, overwrite=True, lr=0.5, device="cpu"), data, quiet)
-    collect(runs, tmp_path / "runs", "demo")
+    fit(replace(first, overwrite=True, checkpoint_every=1), data, quiet)
+    collect(runs, tmp_path, "demo")
     found = {run.metrics["cell"]: run.covered is not None for _, run in find_runs(tmp_path / "runs")[0]}
     assert found == {"baseline": False, "mixcut": True}
 
 
 def test_views_of_runs(trained):
     runs, data, _ = trained
-    look_at_all(Settings(runs=str(runs)), quiet)
+    look_at_all(Settings(runs=str(runs), profile="demo"), quiet)
     found = load_runs(runs)[0]
     [section] = further(found, "drawn").values()
     names = [item.name for item in section]
@@ -142,6 +142,6 @@ def test_views_of_runs(trained):
 
 def test_a_dataset_with_a_class_that_is_not_there():
     labels = np.array([0, 0, 2, 2])
-    run = B.Run({"classes": ["a", "b", "c"]}, None, np.eye(3)[labels].astype(np.float32), labels)
+    run = B.Run({"classes": ["a", "b", "c"], "measured": "test"}, None, {"test": Predictions(np.eye(3)[labels].astype(np.float32), labels)})
     assert B.recalls(run) == {"a (2)": 100, "c (2)": 100, "mean of the classes": 100}
     assert B.sureness(run)["ECE (points)"] == 0
