@@ -582,19 +582,20 @@ def judged_items(runs: list[Run], dataset: str, protocol: str = "last10") -> lis
     items = []
     for kind, name, heading in (("conclusion", "conclusions", "Conclusions"), ("claim", "claims", "Claims")):
         mine = found[found.kind == kind].reset_index(drop=True)
-        shown = pd.DataFrame({"on": mine.dataset.map(title), "comparison": mine["name"], "where": mine["where"]})
         if kind == "conclusion":
-            shown.insert(0, "the paper concludes", mine.words)
             said = "Each conclusion of the paper as one contrast, with the paper's own Δ. "
+            shown = pd.DataFrame({"the paper concludes": mine.words, "contrast": mine["name"]})
         else:
-            said = "The paper's comparisons. " + own_uncertainty(mine)
-        shown["paper's Δ"] = [number(value, sign=True) for value in mine.paper]
+            said = f"The paper's comparisons. {own_uncertainty(mine)}"
+            shown = pd.DataFrame({"comparison": mine["name"]})
+        shown = shown.assign(**{"on": mine.dataset.map(title), "paper's Δ": [number(value, sign=True) for value in mine.paper]})
         for view in VIEWS:
-            shown["ours" if view == "all images" else view] = [with_interval(value, half, True) for value, half in zip(mine[f"value, {view}"], mine[f"half, {view}"])]
-        shown["n"] = mine.seeds.astype(str)
-        if verdicts:
-            for heading_, column in (("verdict", "verdict, all images"), ("with Holm", "verdict_holm, all images"), ("without copies: verdict", "verdict, without copies"), ("valid and test: verdict", "verdict, valid and test")):
-                shown[heading_] = mine[column].fillna("—")
+            ours = [with_interval(value, half, True) for value, half in zip(mine[f"value, {view}"], mine[f"half, {view}"])]
+            if view == "all images":
+                shown = shown.assign(ours=ours, **{"verdict": mine[f"verdict, {view}"].fillna("—"), "with Holm": mine[f"verdict_holm, {view}"].fillna("—")} if verdicts else {})
+            else:
+                shown[view] = [value + f": {verdict}" * isinstance(verdict, str) for value, verdict in zip(ours, mine[f"verdict, {view}"])]
+        shown = shown.assign(n=mine.seeds.astype(str), where=mine["where"])
         items.append(Item(name, heading, f"{said}{rule}n: seeds of the cell that has fewest. {circumscribed(runs, there)}", shown, mine))
     return items
 
