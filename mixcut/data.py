@@ -204,8 +204,10 @@ class Dataset:
 def image_digests(
     split: Split,
 ) -> list:  # 16 bytes for each image
-    "A BLAKE2b digest of each image's pixels: equal for copies, and for nothing else that will ever be met."
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in split.images.cpu().numpy()]
+    "A BLAKE2b digest of each image's shape and pixels: equal for copies, and for nothing else that will ever be met."
+    images = split.images.cpu().numpy()
+    shape = str(images.shape[1:]).encode()
+    return [hashlib.blake2b(image.tobytes(), key=shape, digest_size=16).digest() for image in images]
 
 # %% ../nbs/03_data.ipynb #3b8c0716
 def find_copies(

@@ -7,6 +7,7 @@ __all__ = ['BLOCKS', 'conv', 'ImprovedVGG19', 'count', 'start_as_identity', 'lay
 
 # %% ../nbs/05_model.ipynb #61d90134
 from copy import deepcopy
+from functools import lru_cache
 
 import pandas as pd
 import torch
@@ -145,17 +146,21 @@ def folded(
     return copy
 
 # %% ../nbs/05_model.ipynb #d4958de8
-def flops(
-    classes: int,  # as for `ImprovedVGG19`
-    size: int,  # side of the crops, pixels
-    width: float = 1.0,
-) -> dict:  # `{"forward": ..., "training": ...}`, floating-point operations for one image
-    "What one image costs to classify, and to train on."
+@lru_cache  # a grid asks for the same few networks again and again
+def _passes(classes: int, size: int, width: float) -> tuple[float, float]:
     with torch.device("meta"):
         model, images = ImprovedVGG19(classes, size, width), torch.empty(2, 3, size, size)
     with FlopCounterMode(display=False) as forward:
         logits = model(images)
     with FlopCounterMode(display=False) as backward:
         logits.sum().backward()
-    forward, backward = forward.get_total_flops() / 2, backward.get_total_flops() / 2
+    return forward.get_total_flops() / 2, backward.get_total_flops() / 2
+
+def flops(
+    classes: int,  # as for `ImprovedVGG19`
+    size: int,  # side of the crops, pixels
+    width: float = 1.0,
+) -> dict:  # `{"forward": ..., "training": ...}`, floating-point operations for one image
+    "What one image costs to classify, and to train on."
+    forward, backward = _passes(classes, size, width)
     return {"forward": forward, "training": forward + backward}

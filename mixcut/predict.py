@@ -95,8 +95,7 @@ def train_small(
 ) -> Path:  # its weights
     "A network of an eighth of the width, a few fast epochs on drawn faces."
     data = load("drawn", train=2000, valid=100, test=100, cache=False)
-    config = Config(aug="baseline", epochs=4, lr=0.03, schedule="one-cycle", init="identity", dropout=0.1, batch_size=64,
-                    profile="predict", runs=str(runs))
+    config = Config(aug="baseline", epochs=4, lr=0.03, schedule="one-cycle", init="identity", dropout=0.1, runs=str(runs))
     fit(config, data, progress)
     return config.folder / "model.safetensors"
 

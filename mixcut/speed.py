@@ -39,12 +39,12 @@ from .augment import make_transform, random_crop, to_float
 from .data import Dataset, DataWarning, Split, load, write_fer_csv, write_fer_folders, write_rafdb
 from .evaluate import load_run, write_atomically
 from .faces import drawn_faces
-from .grid import PROFILES, forecasts, jobs, rates_of
+from .grid import forecasts, jobs, rates_of
 from .model import ImprovedVGG19, flops
 from .paper import DATASETS, METHODS
 from .pages import ROOT
 from .report import mean_interval, with_interval
-from .train import Config, Progress, crop_size, fit, measure, parse, provenance, resolve_precision, start, train_batches, train_step
+from .train import PROFILES, Config, Progress, crop_size, fit, measure, parse, provenance, resolve_precision, start, train_batches, train_step
 
 # %% ../nbs/12_speed.ipynb #42323ad7
 class SpeedError(ValueError):
@@ -467,8 +467,9 @@ def precisions(config: Config, data: Dataset, seeds: int, progress=None) -> pd.D
     with TemporaryDirectory() as folder:
         for seed in range(seeds):
             for precision in ("fp32", "bf16"):
-                run = fit(replace(config, seed=seed, precision=precision, runs=folder, profile=precision), data, progress)
-                rows.append({"precision": precision, "seed": seed, "accuracy": run.metrics["protocols"]["last"], "n": run.metrics["n"],
+                given = {"seed": seed, "precision": precision, "runs": f"{folder}/{precision}"}
+                run = fit(replace(config, **given), data, progress)
+                rows.append({"precision": precision, "seed": seed, "accuracy": run.score("last"), "n": len(run.labels),
                              "seconds": run.metrics["cost"]["seconds"]})
     return pd.DataFrame(rows)
 
@@ -483,20 +484,21 @@ def precisions_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../nbs/12_speed.ipynb #7e0e4c33
 def trials(
-    folder,  # holds runs, at any depth
-    against: str,  # the profile that the others are compared with
-) -> pd.DataFrame:  # a row a profile
-    "Runs that differ in their parameters: what each profile changes, its accuracy on the measured split after the last epoch, its cost."
-    runs = [load_run(path.parent) for path in sorted(Path(folder).glob("**/metrics.json"))]
-    groups = {profile: [run for run in runs if run.metrics["profile"] == profile] for profile in dict.fromkeys(run.metrics["profile"] for run in runs)}
+    folder,  # holds a folder of runs for each trial
+    against: str,  # the trial that the others are compared with
+) -> pd.DataFrame:  # a row a trial
+    "Runs that differ in their parameters: what each trial changes, its accuracy on the reported split after the last epoch, its cost."
+    groups = {}
+    for path in sorted(Path(folder).glob("*/**/metrics.json")):
+        groups.setdefault(path.relative_to(folder).parts[0], []).append(load_run(path.parent))
     if against not in groups:
-        raise SpeedError(f"{folder} has no runs of the profile {against!r}, only of: {', '.join(groups) or 'none'}")
+        raise SpeedError(f"{folder} has no folder of runs {against!r}, only: {', '.join(groups) or 'none'}")
     base, rows = groups[against][0].metrics["config"], []
-    for profile, found in groups.items():
+    for trial, found in groups.items():
         config = found[0].metrics["config"]
         changed = [f"{name} = {value}" for name, value in config.items() if value != base.get(name) and name not in ("profile", "seed")]
-        one, ten = ([run.history[column].iloc[-1] for run in found] for column in ("monitor_accuracy", "accuracy"))
-        rows.append({"profile": profile, "what it changes": ", ".join(changed) or "—", "TFLOP": found[0].metrics["cost"]["training_flops"] / 1e12,
+        one, ten = [run.history.monitor_accuracy.iloc[-1] for run in found], [run.score("last") for run in found]
+        rows.append({"trial": trial, "what it changes": ", ".join(changed) or "—", "TFLOP": found[0].metrics["cost"]["training_flops"] / 1e12,
                      "one crop (%)": ", ".join(f"{value:.2f}" for value in one), "mean (%)": np.mean(one), "ten crops, mean (%)": np.mean(ten), "runs": len(found)})
     return pd.DataFrame(rows).sort_values("mean (%)", ascending=False)
 

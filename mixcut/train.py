@@ -149,11 +149,12 @@ def preset(
     dataset: str | None = None,  # None for the profile's first
 ) -> dict:  # parameter → value
     "What a profile sets for a data set. Raises `ConfigError` for an unknown profile."
-    if profile not in PROFILES:
+    if not isinstance(profile, str) or profile not in PROFILES:
         raise ConfigError(f"profile = {profile!r}: choose from {', '.join(PROFILES)}{nearest(profile, PROFILES)}")
     places = {own["dataset"]: own for own in PROFILES[profile].places.values()}
-    own = places.get(dataset, {"dataset": next(iter(places))})
-    return BASE | PROFILES[profile].parameters | (own if dataset else places[own["dataset"]])
+    first = next(iter(places))
+    own = places[first] if dataset is None else places.get(str(dataset), {"dataset": first})
+    return BASE | PROFILES[profile].parameters | own
 
 # %% ../nbs/07_train.ipynb #5513e54c
 PROTOCOL = ("dataset", "data_options", "labels", "alpha", "per_sample", "epochs", "width", "batch_size", "lr", "momentum", "weight_decay", "schedule", "dropout", "grad_clamp", "init",
@@ -383,7 +384,7 @@ def resolve_precision(config: Config) -> str:
     device = resolve_device(config.device)
     if device.type == "cpu":
         return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"  # torch has no public name for it
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 # %% ../nbs/07_train.ipynb #6e85dc18
 def in_notebook() -> bool:
@@ -430,7 +431,7 @@ class State:
     epoch: int = 0
     history: list = field(default_factory=list)  # a dict an epoch
     best: dict | None = None  # the weights of the best epoch on the validation split
-    looks: dict = field(default_factory=dict)  # split → classes predicted in each of the last ten epochs, a uint8 `[2, N]` each: ten crops and one
+    looks: dict = field(default_factory=dict)  # split → {epoch: classes predicted then}, of the last ten; uint8 `[2, N]`: ten crops, one
     losses: list = field(default_factory=list)  # of the steps that the epoch under way has done, on the device
     seconds: float = 0.0  # that they took, where they were done before the run was stopped
     dropout: dict = field(default_factory=dict)  # the states of torch's generators after them
@@ -458,7 +459,7 @@ def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> 
     network = state.compiled if len(images) == config.batch_size else state.model  # another size would be compiled anew
     with state.autocast():
         logits = network(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(logits.to(labels.dtype), labels)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.grad_clamp is not None:
@@ -552,7 +553,8 @@ def look(state: State, data: Dataset, name: str, crop: int, row: dict, on_batch=
     predicted, labels, others = average(logits).argmax(1), split.labels.cpu(), ~data.copies[name]
     row[f"{name}_accuracy"] = 100 * (predicted == labels).double().mean().item()
     row[f"{name}_without_copies"] = 100 * (predicted == labels)[others].double().mean().item() if others.any() else None
-    state.looks[name] = [*state.looks.get(name, []), torch.stack([predicted, logits[CENTRE].argmax(1)]).byte()][-10:]
+    seen = state.looks.get(name, {}) | {row["epoch"]: torch.stack([predicted, logits[CENTRE].argmax(1)]).byte()}
+    state.looks[name] = dict(sorted(seen.items())[-10:])  # an epoch that is measured again counts once
     return logits
 
 # %% ../nbs/07_train.ipynb #e9422767
@@ -616,6 +618,8 @@ def load_checkpoint(state: State, path: Path, chosen: dict) -> State:
             raise ValueError("its digest is another")
         saved = torch.load(BytesIO(content[:-32]), map_location=next(state.model.parameters()).device, weights_only=True)
         theirs = json.loads(saved["settings"])
+        if not isinstance(saved.get("looks"), dict):
+            raise ValueError("older code wrote it, which measured less")
     except Exception as error:
         raise RunError(f"{path} is not a checkpoint that can be read ({error or type(error).__name__}): delete it, or set overwrite = True, to begin again") from error
     if differs := differences(theirs, chosen):
@@ -756,11 +760,12 @@ def work(
     crop: int,  # side, pixels
 ) -> dict:  # `trained` and `shown`, images forward and back and images forward only; `training_flops`, `flops`
     "What a run has to compute: its training, a look at the watched split each epoch, ten crops of every split in the last ten; with `best_test` of the reported one in all."
-    there = [images[name] for name in ("valid", "test") if images.get(name)]
+    there = [name for name in ("valid", "test") if images.get(name)]
     small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
     late = 10 if config.epochs >= 10 else 1
-    looks = [n * (config.epochs if config.best_test and n is there[-1] else late) for n in there]
-    shown, trained = there[0] * config.epochs + (10 if config.mirror else 5) * sum(looks) if there else 0, images["train"] * config.epochs
+    looks = [images[name] * (config.epochs if config.best_test and name == there[-1] else late) for name in there]
+    shown = images[there[0]] * config.epochs + (10 if config.mirror else 5) * sum(looks) if there else 0
+    trained = images["train"] * config.epochs
     training = trained * (config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"])
     return {"trained": trained, "shown": shown, "training_flops": training, "flops": training + full["forward"] * shown}
 
@@ -809,6 +814,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
 
     Raises `RunError` where the folder is another run's, or another process's, and `Stopped` on SIGINT, SIGTERM or SIGHUP, with a checkpoint written."""
     crop, progress = crop_size(config, data.train), progress or Progress()
+    measured_splits(data)  # one without images is refused now, and not after an epoch
     with held(config.folder), asked_to_stop() as asked, outliving(), reproducible(config):
         state = start(config, len(data.train.classes), crop)
         chosen = settings(config, data, crop, state.precision)
@@ -870,7 +876,7 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict,
     watched, measured = names[0], names[-1]
     for name in names:
         logits, labels = look(state, data, name, crop, last, on_batch), getattr(data, name).labels.cpu()
-        both = torch.stack(state.looks[name]).numpy()
+        both = torch.stack(list(state.looks[name].values())).numpy()
         seen[name] = Predictions(average(logits).numpy(), labels.numpy(), data.copies[name].numpy(), both[:, 0], both[:, 1])
     by_logits = accuracy(average(logits, "logits"), labels)
     weights = {name: value.contiguous().cpu() for name, value in state.model.state_dict().items()}

@@ -110,7 +110,7 @@ def test_run_all(lab, browser):
     page.wait_for_selector("[data-status='idle']", state="attached")
     page.get_by_text("Run", exact=True).first.click()
     page.get_by_text("Run All Cells", exact=True).first.click()
-    record = folder / "runs" / "single" / "drawn" / "mixcut" / "seed0" / "metrics.json"
+    record = folder / "runs" / "quick" / "drawn" / "mixcut" / "seed0" / "metrics.json"
     for _ in range(480):
         if record.exists():
             break

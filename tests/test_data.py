@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -495,7 +496,8 @@ def test_a_corrupt_image_is_named_or_skipped(own_root):
     refuses("happy/1.png", "cannot be decoded", name="folder", root=own_root)
     got = load("folder", own_root, cache=False, skip_corrupt=True)
     assert len(got.train) == 7 and got.train.labels.tolist() == [0] * 3 + [1] * 4
-    assert len(got.found.notes) == 1 and "happy/1.png" in got.found.notes[0]
+    skipped, copies = got.found.notes
+    assert "happy/1.png" in skipped and copies == "copies: no image is in two splits"
 
 
 def test_classes_must_be_there_and_filled(own_root):
@@ -551,6 +553,119 @@ def test_drawn_rgb_has_rafs_shape():
     images, votes = D.drawn_faces(8, D.split_seed(0, "train"), size=100, channels=3)
     names = [D.VOTES[i] for i in votes.argmax(1)]
     assert [got.classes[i] for i in got.train.labels] == [name for name in names if name in got.classes]
+
+
+# where the labels come from, and copies
+
+
+def warned(name, root, **options):
+    """A data set, and what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = load(name, root, **{"cache": False, **options})
+    return got, [str(one.message) for one in caught]
+
+
+def test_every_layout_says_where_its_labels_come_from(csv_root, fer_root, raf_root, own_root, faces, tmp_path):
+    D.write_fer_csv(tmp_path / "icml", *faces, USAGE, icml=True)
+    D.write_fer_folders(tmp_path / "voted", *faces, USAGE)
+    D.write_votes(tmp_path / "voted" / "fer2013new.csv", faces[1], USAGE)
+    expected = {("fer2013plus", csv_root): "fer2013new.csv", ("fer2013plus", tmp_path / "icml"): "fer2013new.csv",
+                ("fer2013plus", tmp_path / "voted"): "fer2013new.csv", ("fer2013plus", fer_root): "label.csv",
+                ("rafdb", raf_root): "list_patition_label.txt", ("rafdb", raf_root.parent / "mirror"): "the folders' names",
+                ("folder", own_root): "the folders' names"}
+    for (name, root), source in expected.items():
+        got, said = warned(name, root)
+        assert got.found.label_source == source and f"label source {source}" in str(got.found)
+        assert any("label.csv, for want of fer2013new.csv" in text for text in said) == (source == "label.csv")
+    for name, few in (("drawn", {"train": 4, "valid": 0, "test": 2}), ("drawn-rgb", {"train": 4, "test": 2})):
+        assert load(name, cache=False, **few).found.label_source == "mixcut.faces"
+
+
+def test_older_votes_are_warned_of_with_what_they_may_cost(fer_root, tmp_path):
+    for cache in ("built", "read"):  # and so is what comes from the cache
+        got, said = warned("fer2013plus", fer_root, cache=tmp_path / "cache")
+        [text] = [text for text in said if "label.csv" in text]
+        assert "181 train, 36 valid, 46 test images" in text and "Put the published fer2013new.csv beside" in text
+        assert (got.found.cache, got.found.label_source) == (cache, "label.csv")
+    shutil.rmtree(fer_root / "FER2013Test")
+    assert any("181 train, 36 valid images" in text for text in warned("fer2013plus", fer_root)[1])
+
+
+def planted(images):
+    """Of 20 faces (12, 4 and 4 in the splits; rows 8, 9, 18 and 19 are dropped): two copies of training images, one of a validation image."""
+    images = images.clone()
+    images[12], images[16], images[17] = images[0], images[1], images[13]
+    images[14] = images[2]
+    images[14, 0, 20, 20] ^= 1  # one pixel of one grey level: another image
+    images[15] = images[8]  # of an image that is in no split
+    return images
+
+
+def counted(data):
+    return {pair: int(mask.sum()) for pair, mask in D.find_copies(data.splits).items()}
+
+
+@pytest.mark.parametrize("write", [D.write_fer_csv, D.write_fer_folders])
+def test_copies_between_every_two_splits_of_faces(tmp_path, faces, write):
+    write(tmp_path / "faces", planted(faces[0]), faces[1], USAGE)
+    for _ in range(2):  # read from its files, and from the cache
+        got = load("fer2013plus", tmp_path / "faces", cache=tmp_path / "cache")
+        assert counted(got) == {("valid", "train"): 1, ("test", "train"): 1, ("test", "valid"): 1}
+        assert got.copies["valid"].tolist() == [True, False, False, False] and got.copies["test"].tolist() == [True, False]
+        assert set(got.copies) == {"valid", "test"} and all(mask.dtype == torch.bool for mask in got.copies.values())
+        assert got.found.notes[-3:] == ["copies: 1 of 4 valid images are pixel for pixel in train",
+                                        "copies: 1 of 2 test images are pixel for pixel in train",
+                                        "copies: 1 of 2 test images are pixel for pixel in valid"]
+
+
+@pytest.mark.parametrize("mirror", [False, True], ids=["official tree", "mirror"])
+def test_copies_in_rafdb(tmp_path, mirror):
+    images = torch.randint(0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    images[[9, 12]] = images[[0, 3]]
+    images[10] = 255 - images[1]
+    D.write_rafdb(tmp_path, images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5, mirror=mirror)
+    got = load("rafdb", tmp_path, cache=False)
+    assert counted(got) == {("test", "train"): 2} and sum(mask.sum() for mask in got.copies.values()) == 2
+    assert got.found.notes[-1] == "copies: 2 of 5 test images are pixel for pixel in train"
+
+
+@pytest.mark.parametrize("channels, size", [(1, 48), (3, 48), (1, 33), (3, 70)])
+def test_copies_in_folders_of_images(own_root, channels, size):
+    """A copy has the same pixels, whatever its name and its class; in grey as in colour, at any size."""
+    train, val, test = (own_root / name for name in ("train", "val", "test"))
+    shutil.copy(train / "sad" / "0.png", val / "sad" / "1.png")
+    shutil.copy(train / "sad" / "3.png", test / "happy" / "0.png")  # another class
+    shutil.copy(val / "happy" / "0.png", test / "happy" / "1.png")
+    image = np.array(Image.open(train / "happy" / "2.png"))
+    Image.fromarray(image).save(test / "sad" / "0.png", compress_level=0)  # other bytes, the same pixels
+    image[30, 32] ^= 128
+    Image.fromarray(image).save(test / "sad" / "1.png")
+    got = load("folder", own_root, cache=False, channels=channels, size=size)
+    assert got.train.images.shape[1:] == (channels, size, size)
+    assert counted(got) == {("valid", "train"): 1, ("test", "train"): 2, ("test", "valid"): 1}
+    assert got.copies["test"].tolist() == [True, False, True, False]
+
+
+def test_faces_that_are_drawn_are_in_one_split(tmp_path):
+    for name in ("drawn", "drawn-rgb"):
+        got = load(name, cache=False, train=60, test=30, **({"valid": 30} if name == "drawn" else {}))
+        assert not any(mask.any() for mask in D.find_copies(got.splits).values())
+        assert got.found.notes[-1] == "copies: no image is in two splits"
+    alone = load("drawn", cache=False, train=6, valid=0, test=0)
+    assert alone.copies == {} and not any("copies" in note for note in alone.found.notes)
+
+
+def test_a_grey_image_and_its_three_channels_are_not_mixed_up():
+    grey = torch.randint(0, 256, (4, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    colour = grey.expand(-1, 3, -1, -1)  # not contiguous
+    labels = torch.zeros(4, dtype=torch.int64)
+    as_split = lambda images: Split(images, labels[:len(images)], ("a", "b"))
+    assert counted(D.Dataset("folder", as_split(colour), None, as_split(colour[1:3].contiguous()), D.Found("", ""))) == {("test", "train"): 2}
+    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey[1:3].flip(3).flip(3)), D.Found("", ""))) == {("test", "train"): 2}
+    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey.transpose(2, 3)), D.Found("", ""))) == {("test", "train"): 0}
+    assert counted(D.Dataset("folder", as_split(grey), None, as_split(colour), D.Found("", ""))) == {("test", "train"): 0}
+    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey.reshape(4, 1, 9, 16)), D.Found("", ""))) == {("test", "train"): 0}
 
 
 # the cache
@@ -735,3 +850,5 @@ def test_the_real_folders_by_the_published_votes(tmp_path):
     shutil.copy(votes, tmp_path / "fer2013new.csv")
     got = load("fer2013plus", tmp_path, cache=False)
     assert {key: len(split) for key, split in got.splits.items()}.items() >= {"train": 28386, "valid": 3553}.items()
+    copies = {key: int(mask.sum()) for key, mask in got.copies.items()}
+    assert got.found.label_source == "fer2013new.csv" and copies.items() <= {"valid": 277, "test": 287}.items()

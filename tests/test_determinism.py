@@ -74,7 +74,7 @@ from mixcut.data import load
 from mixcut.train import Config, fit
 data = load("drawn", train=2000, valid=100, test=400, cache=False)
 run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=4, width=0.125, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
-print(json.dumps(run.metrics["protocols"]["last"]))
+print(json.dumps(run.score("last")))
 """
 
 

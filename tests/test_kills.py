@@ -271,7 +271,7 @@ def test_a_loss_that_is_not_finite_leaves_a_good_checkpoint(tmp_path, record):
 @pytest.mark.parametrize("whom", ["papermill", "papermill and its kernel", "the kernel"])
 def test_a_notebook_that_gets_sigterm_keeps_its_step(tmp_path, whom, record):
     """As a cluster's pre-emption does it."""
-    folder = tmp_path / "runs/single/drawn/mixcut/seed0"
+    folder = tmp_path / "runs/quick/drawn/mixcut/seed0"
     for seconds in (2, 6, 18):  # on a busy machine the first step may not be done yet
         process = papermill(tmp_path, epochs=300, checkpoint_every=3600, precision="fp32")
         while process.poll() is None and not (folder / ".holder").exists():

@@ -99,7 +99,7 @@ def test_a_folded_network_says_what_the_run_measured(weights, network):
     face = predict(data.test.images[3, 0].numpy()[..., None].repeat(3, 2), network, whole=True)[0]
     assert torch.equal(face.image, data.test.images[3])
     with np.load(weights.parent / "predictions.npz") as records:
-        assert np.allclose(face.probabilities.numpy(), records["probabilities"][3], atol=1e-5)
+        assert np.allclose(face.probabilities.numpy(), records["test_probabilities"][3], atol=1e-5)
 
 
 @pytest.mark.parametrize("name, content", [("missing.jpg", None), ("text.jpg", b"words"), ("empty.png", b""), ("half.png", b"half")])

@@ -49,7 +49,7 @@ def test_the_cut_cuts(tmp_path, cut):
 
 def test_no_notebook_uses_the_network(tmp_path, cut, record):
     tiny = ["-p", "epochs", "1", "-p", "width", "0.05", "-p", "precision", "fp32", "-y", '{"data_options": {"train": 80, "valid": 20, "test": 20}}']
-    jobs = [("run.ipynb", tiny), ("beyond.ipynb", ["-p", "runs", "runs", "-p", "profile", "single"]), ("report.ipynb", ["-p", "runs", "runs"]), ("predict.ipynb", [])]
+    jobs = [("run.ipynb", tiny), ("beyond.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("report.ipynb", ["-p", "runs", "runs"]), ("predict.ipynb", [])]
     for name, given in jobs:
         process = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / name), "out.ipynb", "--no-progress-bar", *given], cwd=tmp_path, env=cut, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr[-2000:]
@@ -137,9 +137,9 @@ def test_hostile_class_names_reach_no_page_and_no_shell(tmp_path, record):
             Image.new("L", (48, 48), 40 * k).save(tmp_path / "data" / name / f"{k}.png")
     code, output = done(papermill(tmp_path, dataset="folder", data_root=str(tmp_path / "data"), epochs=1, precision="fp32"))
     assert code == 0, output
-    metrics = json.loads((tmp_path / "runs/single/folder/mixcut/seed0/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "runs/quick/folder/mixcut/seed0/metrics.json").read_text())
     assert sorted(metrics["classes"]) == sorted(names)
-    code = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / "report.ipynb"), "report.ipynb", "--no-progress-bar", "-p", "runs", "runs", "-p", "profile", "single", "-p", "dataset", "folder",
+    code = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / "report.ipynb"), "report.ipynb", "--no-progress-bar", "-p", "runs", "runs", "-p", "profile", "quick", "-p", "dataset", "folder",
                            "-p", "out", "out"], cwd=tmp_path, capture_output=True, text=True)
     assert code.returncode == 0, code.stderr[-2000:]
     page = (tmp_path / "out" / "report.html").read_text()

@@ -1,0 +1,200 @@
+"""What a finished run leaves: every measured split, its copies, its last ten epochs; and what older runs left."""
+import json
+import os
+import signal
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mixcut import train
+from mixcut.data import Dataset, Found
+from mixcut.evaluate import PROTOCOLS, confusion, load_run, plot_curve, results
+from mixcut.train import CHECKPOINT, ConfigError, Stopped, fit, load_checkpoint, measured_splits, settings, start
+from test_train import config, dataset, quiet, split
+
+ROOT = Path(__file__).parent.parent
+COPIES = {"valid": [0, 4], "test": [1, 2, 9]}
+
+
+def with_copies():
+    """Two validation and three test images are training images; another test image differs from one in a pixel."""
+    data = dataset(valid=9, test=10)
+    for name, places in COPIES.items():
+        images = getattr(data, name).images
+        for k, place in enumerate(places):
+            images[place] = data.train.images[3 * k + 1]
+    data.test.images[5] = data.train.images[5]
+    data.test.images[5, 0, 0, 0] ^= 1
+    data.valid.images[8] = data.test.images[8]  # between these two, which no accuracy leaves out
+    return Dataset("folder", data.train, data.valid, data.test, Found("made", "made", "labels.csv"))
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """Twelve epochs, and the folder of their records."""
+    chosen = config(tmp_path_factory.mktemp("twelve"), epochs=12, lr=0.05)
+    return fit(chosen, with_copies(), quiet), chosen
+
+
+@pytest.mark.parametrize("name, n", [("valid", 9), ("test", 10)])
+def test_every_split_has_its_last_ten_epochs(twelve, name, n):
+    made, chosen = twelve
+    run = load_run(chosen.folder)
+    with np.load(chosen.folder / "predictions.npz") as arrays:
+        assert set(arrays.files) == {f"{each}_{what}" for each in ("valid", "test") for what in ("probabilities", "labels", "copies", "ten_crop", "one_crop")}
+        kept = {what: arrays[f"{name}_{what}"] for what in ("probabilities", "labels", "copies", "ten_crop", "one_crop")}
+    for what in ("ten_crop", "one_crop"):
+        assert kept[what].dtype == np.uint8 and kept[what].shape == (10, n)
+    assert kept["probabilities"].shape == (n, 3) and np.array_equal(kept["probabilities"].argmax(1), kept["ten_crop"][-1])
+    assert np.flatnonzero(kept["copies"]).tolist() == COPIES[name] and run.metrics["splits"][name]["copies"] == len(COPIES[name])
+    right, others = kept["ten_crop"] == kept["labels"], ~kept["copies"]
+    history = run.history.tail(10)
+    assert history[f"{name}_accuracy"].tolist() == pytest.approx((100 * right.mean(1)).tolist(), rel=1e-12)
+    assert history[f"{name}_without_copies"].tolist() == pytest.approx((100 * right[:, others].mean(1)).tolist(), rel=1e-12)
+    assert run.score("last10", name) == pytest.approx(100 * right.mean(), rel=1e-12)
+    assert run.score("last10", name, copies=False) == pytest.approx(100 * right[:, others].mean(), rel=1e-12)
+    assert run.score("last", name) == pytest.approx(100 * right[-1].mean(), rel=1e-12)
+    assert run.score("last", name, copies=False) == pytest.approx(100 * right[-1, others].mean(), rel=1e-12)
+    seen = run.predictions[name]
+    assert np.allclose(seen.right(), right.mean(0)) and np.array_equal(seen.right("last"), right[-1].astype(float))
+    assert made.metrics == run.metrics and list(run.metrics["splits"]) == ["valid", "test"] and run.metrics["label_source"] == "labels.csv"
+
+
+def test_the_reported_split_is_the_last_and_selection_is_on_the_first(twelve):
+    run, _ = twelve
+    assert run.metrics["monitor"] == "valid" and run.metrics["measured"] == "test" and run.labels is run.predictions["test"].labels
+    best = run.history.monitor_accuracy.idxmax()
+    assert run.score("valid") == run.history.test_accuracy[best] and run.score("valid", copies=False) == run.history.test_without_copies[best]
+    assert run.score("valid", "valid") is None and set(run.metrics["splits"]["test"]["protocols"]) == set(PROTOCOLS)
+    frame = results(run).set_index(["split", "protocol"])
+    assert frame.loc[("test", "last, one crop"), "accuracy (%)"] == 100 * (run.measured.one_crop[-1] == run.labels).mean()
+    assert frame.loc[("valid", "last10"), "n"] == 9 and confusion(run).to_numpy().sum() == 10
+
+
+def test_a_run_stopped_at_every_measurement_of_its_last_ten_leaves_the_same_bytes(twelve, tmp_path):
+    """SIGTERM while a split is measured: what was measured of that epoch is measured again, and counts once."""
+    plain, there = twelve
+    chosen, stopped, calls = replace(there, runs=str(tmp_path)), set(), []
+
+    def stop(text, last=False):
+        if "watched image" in text or "the trained network" in text:
+            epoch = text.split("epoch ")[1].split(",")[0] if "epoch" in text else "end"
+            calls.append(epoch)
+            if epoch in ("3", "7", "12", "end") and (moment := (epoch, calls.count(epoch))) not in stopped:
+                stopped.add(moment)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    while True:
+        calls.clear()
+        try:
+            run = fit(chosen, with_copies(), stop)
+            break
+        except Stopped:
+            assert (chosen.folder / CHECKPOINT).exists()
+    assert stopped == {(epoch, k) for epoch, times in (("3", 3), ("7", 3), ("12", 1), ("end", 2)) for k in range(1, times + 1)}
+    assert (chosen.folder / "predictions.npz").read_bytes() == (there.folder / "predictions.npz").read_bytes()
+    timed = ["train_seconds", "seconds"]
+    pd.testing.assert_frame_equal(run.history.drop(columns=timed), plain.history.drop(columns=timed))
+    assert run.metrics["splits"] == plain.metrics["splits"]
+
+
+def test_a_test_split_of_copies_alone_has_no_accuracy_without_them(tmp_path):
+    data = dataset()
+    data = replace(data, test=data.train[:10])
+    run = fit(config(tmp_path, epochs=10), data, quiet)
+    read = load_run(config(tmp_path, epochs=10).folder)
+    facts = read.metrics["splits"]["test"]
+    assert facts["n"] == facts["copies"] == 10 and read.measured.copies.all()
+    assert facts["without_copies"] == dict.fromkeys(PROTOCOLS) and facts["protocols"]["last10"] is not None
+    assert read.score("last", copies=False) is None and read.history.test_without_copies.isna().all()
+    assert results(read)["without copies"].isna().sum() >= 5 and "without" not in train.summary(run)
+    assert read.score("last10", "valid", copies=False) == read.score("last10", "valid")  # it has none
+
+
+@pytest.mark.parametrize("name", ["valid", "test"])
+def test_a_split_without_images_is_named_before_any_work(tmp_path, name):
+    data = replace(dataset(), **{name: split(9, 1)[:0]})
+    for call in (lambda: measured_splits(data), lambda: fit(config(tmp_path), data, quiet)):
+        with pytest.raises(ConfigError, match=f"the {name} split of folder has no images"):
+            call()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_data_set_of_training_images_alone_is_named_before_any_work(tmp_path):
+    with pytest.raises(ConfigError, match="only training images"):
+        fit(config(tmp_path), dataset(valid=0, test=0), quiet)
+    assert not any(tmp_path.iterdir())
+
+
+# what older code left
+
+
+def make_older(folder, run, split="test"):
+    """The records of a run as they were before every split was measured."""
+    there = run.predictions[split]
+    history = run.history[["epoch", "lr", "train_loss", "monitor_accuracy", f"{split}_accuracy", "train_seconds", "seconds"]]
+    history.rename(columns={f"{split}_accuracy": "accuracy"}).to_csv(folder / "history.csv", index=False, lineterminator="\n")
+    np.savez_compressed(folder / "predictions.npz", probabilities=there.probabilities, labels=there.labels)
+    scores = run.metrics["splits"][split]["protocols"]
+    metrics = {name: value for name, value in run.metrics.items() if name not in ("overrides", "label_source", "splits", "records")}
+    metrics |= {"measured": split, "n": len(there.labels), "protocols": scores | {"last10": max(run.history[f"{split}_accuracy"].tail(10))}}
+    metrics["records"] = {name: sha256((folder / name).read_bytes()).hexdigest() for name in ("history.csv", "predictions.npz")}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_a_record_with_one_split_is_read_in_todays_terms(twelve, tmp_path):
+    made, chosen = twelve
+    chosen = replace(chosen, runs=str(tmp_path))
+    chosen.folder.mkdir(parents=True)
+    make_older(chosen.folder, made)
+    run = load_run(chosen.folder)
+    assert run.metrics["label_source"] is None and run.metrics["overrides"] == {} and list(run.predictions) == ["test"]
+    assert run.metrics["splits"]["test"]["n"] == 10 and run.metrics["splits"]["test"]["copies"] is None
+    assert np.array_equal(run.probabilities, made.probabilities) and np.array_equal(run.labels, made.labels)
+    for protocol in PROTOCOLS:  # the mean of the last ten, though older code took their best
+        assert run.score(protocol) == made.score(protocol) and run.score(protocol, copies=False) is None
+        assert run.score(protocol, "valid") is None
+    assert run.measured.copies is None and run.measured.right() is None and run.measured.right("last").shape == (10,)
+    assert results(run)["without copies"].isna().all() and confusion(run).to_numpy().sum() == 10
+    assert len(plot_curve(run).axes) == 2
+    again = fit(chosen, with_copies(), quiet)  # finished before: it is read, not trained again
+    assert again.metrics == run.metrics
+
+
+def test_a_record_of_the_validation_split_alone_chose_nothing_on_it(twelve, tmp_path):
+    made, _ = twelve
+    make_older(tmp_path, made, "valid")
+    run = load_run(tmp_path)
+    assert run.metrics["measured"] == run.metrics["monitor"] == "valid" and run.score("valid") is None
+    assert run.score() == made.score(split="valid")
+
+
+def test_a_checkpoint_of_older_code_is_named(tmp_path):
+    data, chosen = dataset(), config(tmp_path)
+    state, path = start(chosen, 3, 32), tmp_path / CHECKPOINT
+    state.looks = []  # as it was, or was not, in older code
+    train.save_checkpoint(state, path, settings(chosen, data, 32, "fp32"))
+    with pytest.raises(train.RunError, match="older code wrote it.*overwrite = True"):
+        load_checkpoint(start(chosen, 3, 32), path, settings(chosen, data, 32, "fp32"))
+
+
+RUNS = sorted(path.parent for path in ROOT.glob("reports/**/runs/**/metrics.json"))
+
+
+def test_every_committed_run_loads():
+    assert len(RUNS) > 50
+    for folder in RUNS:
+        run, written = load_run(folder), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        facts = run.metrics["splits"][run.metrics["measured"]]
+        assert facts["n"] == len(run.labels) == len(run.probabilities), folder
+        assert run.score("last") == pytest.approx(100 * (run.probabilities.argmax(1) == run.labels).mean()), folder
+        if "splits" not in written:
+            assert run.metrics["label_source"] is None and facts["copies"] is None and facts["n"] == written["n"], folder
+            assert run.score("last") == written["protocols"]["last"] and run.score(copies=False) is None
+        else:
+            assert written["label_source"] and facts["copies"] == run.measured.copies.sum(), folder
