@@ -27,6 +27,7 @@ from typing import get_type_hints
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import t as student
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
@@ -43,7 +44,7 @@ from .grid import forecasts, jobs, rates_of
 from .model import ImprovedVGG19, flops
 from .paper import DATASETS, METHODS
 from .pages import ROOT
-from .report import mean_interval, with_interval
+from .report import with_interval
 from .train import PROFILES, Config, Progress, crop_size, fit, measure, parse, provenance, resolve_precision, start, train_batches, train_step
 
 # %% ../nbs/12_speed.ipynb #42323ad7
@@ -479,7 +480,7 @@ def precisions_table(runs: pd.DataFrame) -> pd.DataFrame:
                                                       seconds=("seconds", "median"), runs=("seed", "size"), images=("n", "first"))
     by_seed = runs.pivot(index="seed", columns="precision", values="accuracy")
     gains = {precision: by_seed[precision] - by_seed.fp32 for precision in found.index}
-    found.insert(2, "gain over fp32 (points)", ["—" if name == "fp32" else with_interval(*mean_interval(gain), len(gain), "1 seed", sign=True) for name, gain in gains.items()])
+    found.insert(2, "gain over fp32 (points)", ["—" if name == "fp32" else with_interval(gain.mean(), student.ppf(0.975, len(gain) - 1) * gain.sem(), sign=True) for name, gain in gains.items()])
     return found.rename(columns={"accuracies": "accuracy of each seed (%)", "mean": "mean (%)", "images": "test images"}).reset_index()
 
 # %% ../nbs/12_speed.ipynb #7e0e4c33
