@@ -167,13 +167,16 @@ def test_low_resolution_is_the_beginning_shrunk(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on the CPU")
 def test_a_compiled_step_is_the_same_step(tmp_path):
+    """In float64, for the compiler may sum in another order, and batch norm amplifies what is rounded."""
     chosen = config(tmp_path, batch_size=24, dropout=0, width=0.125)  # a compiled dropout draws otherwise
     eager, compiled = (start(replace(chosen, compile=on), 3, 32) for on in (False, True))
-    images, labels = next(train_batches(dataset(train=24).train, chosen))
+    for state in (eager, compiled):
+        state.model.double()
+    images, labels = (each.double() for each in next(train_batches(dataset(train=24).train, chosen)))
     losses = [train_step(state, images, labels, chosen).item() for state in (eager, compiled)]
     gradients = [torch.cat([p.grad.flatten() for p in state.model.parameters()]) for state in (eager, compiled)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and compiled.compiled is not compiled.model
-    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10) and compiled.compiled is not compiled.model
+    assert torch.allclose(*gradients, rtol=1e-6, atol=1e-10 * gradients[0].abs().max())
     train_step(compiled, images[:5], labels[:5], chosen)  # a last, smaller batch
 
 
