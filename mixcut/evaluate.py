@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CROPS', 'PROTOCOLS', 'COVERED', 'crop_logits', 'average', 'accuracy', 'accuracy_interval', 'protocols', 'RunError',
-           'write_atomically', 'weights_print', 'Predictions', 'Run', 'read_older', 'save_covered', 'load_covered',
-           'load_run', 'results', 'confusion', 'plot_confusion', 'plot_curve']
+           'write_atomically', 'weights_print', 'Predictions', 'Run', 'save_run', 'read_older', 'save_covered',
+           'load_covered', 'load_run', 'results', 'confusion', 'plot_confusion', 'plot_curve']
 
 # %% ../nbs/06_evaluate.ipynb #fec26080
 import json
@@ -196,17 +196,21 @@ class Run:
         found = self.metrics["splits"].get(split or self.metrics["measured"]) or {}
         return (found.get("protocols" if copies else "without_copies") or {}).get(protocol)
 
-    def save(self, folder):
-        "Write the records, then `metrics.json` with their digests."
-        folder, file = Path(folder), BytesIO()
-        (folder / COVERED).unlink(missing_ok=True)  # of a run that was there before
-        np.savez_compressed(file, **{f"{split}_{name}": array for split, found in self.predictions.items() for name, array in vars(found).items() if array is not None})
-        records = {"history.csv": self.history.to_csv(index=False, lineterminator="\n").encode(), "predictions.npz": file.getvalue()}
-        for name, content in records.items():
-            write_atomically(folder / name, content)
-        self.metrics["records"] = {name: sha256(content).hexdigest() for name, content in records.items()}
-        text = json.dumps(self.metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(folder / "metrics.json", text.encode())
+# %% ../nbs/06_evaluate.ipynb #6a0cbc60
+def save_run(
+    run: Run,
+    folder,  # is there
+):
+    "Write a run's records, then `metrics.json` with their digests."
+    folder, file = Path(folder), BytesIO()
+    (folder / COVERED).unlink(missing_ok=True)  # of a run that was there before
+    np.savez_compressed(file, **{f"{split}_{name}": array for split, found in run.predictions.items() for name, array in vars(found).items() if array is not None})
+    records = {"history.csv": run.history.to_csv(index=False, lineterminator="\n").encode(), "predictions.npz": file.getvalue()}
+    for name, content in records.items():
+        write_atomically(folder / name, content)
+    run.metrics["records"] = {name: sha256(content).hexdigest() for name, content in records.items()}
+    text = json.dumps(run.metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(folder / "metrics.json", text.encode())
 
 # %% ../nbs/06_evaluate.ipynb #755cebfb
 def read_older(

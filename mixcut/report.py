@@ -8,11 +8,11 @@ __all__ = ['RECORDS', 'VIEWS', 'TEX', 'INTERVAL', 'WHAT', 'CSS', 'PAGE', 'Report
            'frame', 'code', 'headline', 'scores', 'plays', 'title', 'stands_for', 'covers', 'cells', 'correct',
            'comparisons', 'paper_uncertainty', 'judged', 'cell_command', 'class_mean_recall', 'results', 'number',
            'with_interval', 'laid_out', 'Item', 'picture', 'as_tex', 'save', 'circumscribed', 'labelled', 'explain',
-           'table_item', 'cells_run', 'protocol_item', 'crop_scores', 'crops_item', 'judged_items', 'own_uncertainty',
-           'dots', 'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice', 'plot_confusions',
-           'figure_1', 'figure_2', 'figure_3', 'errata_item', 'progress_item', 'provenance_item', 'runs_item',
-           'others_item', 'skipped_item', 'Settings', 'check_writable', 'settings_from', 'records', 'evidence',
-           'contents', 'lead', 'kind', 'page', 'write']
+           'table_item', 'cells_run', 'protocol_item', 'crop_scores', 'crops_item', 'judged_table', 'own_uncertainty',
+           'judged_items', 'dots', 'see_points', 'plot_accuracy', 'say_none', 'plot_curves', 'plot_choice',
+           'plot_confusions', 'figure_1', 'figure_2', 'figure_3', 'errata_item', 'progress_item', 'provenance_item',
+           'runs_item', 'others_item', 'skipped_item', 'Settings', 'check_writable', 'settings_from', 'records',
+           'evidence', 'contents', 'lead', 'kind', 'page', 'write']
 
 # %% ../nbs/10_report.ipynb #43990f8c
 import json
@@ -571,33 +571,20 @@ def crops_item(runs: list[Run], dataset: str, protocol: str = "last10") -> Item:
                 "Section 3.1 says that ten crops reduce errors.", shown, found)
 
 # %% ../nbs/10_report.ipynb #4d19d192
-def judged_items(runs: list[Run], dataset: str, protocol: str = "last10") -> list:  # of `Item`: conclusions, claims
-    "The paper's conclusions and comparisons with our estimates and verdicts."
-    there = [d for d in covers(dataset)]
-    found = pd.concat([judged(runs, d, protocol) for d in there], ignore_index=True)
-    verdicts = any(d in DATASETS for d in there)
-    rule = (f"Percentage points {INTERVAL}; protocol {protocol}. "
-            + ("Verdicts (mixcut.stats): supported, the interval is above 0; contradicted, below; smaller than claimed, it holds 0 and is below the paper's Δ; inconclusive, it holds both. "
-               "With Holm: corrected for the number of rows on one data set. " if verdicts else "Other images than the paper's: differences, and no verdicts. "))
-    items = []
-    for kind, name, heading in (("conclusion", "conclusions", "Conclusions"), ("claim", "claims", "Claims")):
-        mine = found[found.kind == kind].reset_index(drop=True)
-        if kind == "conclusion":
-            said = "Each conclusion of the paper as one contrast, with the paper's own Δ. "
-            shown = pd.DataFrame({"the paper concludes": mine.words, "contrast": mine["name"]})
+def judged_table(
+    mine: pd.DataFrame,  # of `judged`, one kind
+) -> pd.DataFrame:  # text
+    "Conclusions or comparisons as they are read."
+    shown = {"the paper concludes": mine.words} if mine.kind.iloc[0] == "conclusion" else {}
+    shown |= {"comparison": mine["name"], "on": mine.dataset.map(title), "paper's Δ": [number(value, sign=True) for value in mine.paper]}
+    for view in VIEWS:
+        ours = [with_interval(value, half, True) for value, half in zip(mine[f"value, {view}"], mine[f"half, {view}"])]
+        verdict = mine[f"verdict, {view}"]
+        if view == "all images":
+            shown |= {"ours": ours} | ({"verdict": verdict.fillna("—"), "with Holm": mine[f"verdict_holm, {view}"].fillna("—")} if mine.dataset.isin(DATASETS).any() else {})
         else:
-            said = f"The paper's comparisons. {own_uncertainty(mine)}"
-            shown = pd.DataFrame({"comparison": mine["name"]})
-        shown = shown.assign(**{"on": mine.dataset.map(title), "paper's Δ": [number(value, sign=True) for value in mine.paper]})
-        for view in VIEWS:
-            ours = [with_interval(value, half, True) for value, half in zip(mine[f"value, {view}"], mine[f"half, {view}"])]
-            if view == "all images":
-                shown = shown.assign(ours=ours, **{"verdict": mine[f"verdict, {view}"].fillna("—"), "with Holm": mine[f"verdict_holm, {view}"].fillna("—")} if verdicts else {})
-            else:
-                shown[view] = [value + f": {verdict}" * isinstance(verdict, str) for value, verdict in zip(ours, mine[f"verdict, {view}"])]
-        shown = shown.assign(n=mine.seeds.astype(str), where=mine["where"])
-        items.append(Item(name, heading, f"{said}{rule}n: seeds of the cell that has fewest. {circumscribed(runs, there)}", shown, mine))
-    return items
+            shown[view] = [value + f": {said}" * isinstance(said, str) for value, said in zip(ours, verdict)]
+    return pd.DataFrame(shown | {"n": mine.seeds.astype(str), "where": mine["where"]})
 
 def own_uncertainty(claims: pd.DataFrame) -> str:
     "What the paper's differences are worth, and how many of them exceed their own uncertainty."
@@ -608,6 +595,22 @@ def own_uncertainty(claims: pd.DataFrame) -> str:
         if np.isfinite(half):
             said.append(f"± {half:.2f} on {title(plays(dataset))}, which {more} of its {n} differences exceed")
     return f"The paper prints no intervals; with our spread, its five runs and its test images a difference of two of its accuracies is uncertain by {', and '.join(said)}. " if said else ""
+
+# %% ../nbs/10_report.ipynb #41a694ab
+def judged_items(runs: list[Run], dataset: str, protocol: str = "last10") -> list:  # of `Item`: conclusions, claims
+    "The paper's conclusions and comparisons with our estimates and verdicts."
+    there = covers(dataset)
+    found = pd.concat([judged(runs, d, protocol) for d in there], ignore_index=True)
+    rule = f"Percentage points {INTERVAL}; protocol {protocol}. n: seeds of the cell that has fewest. "
+    if any(d in DATASETS for d in there):
+        rule += ("Verdicts (mixcut.stats): supported, the interval is above 0; contradicted, below; smaller than claimed, it holds 0 and is below the paper's Δ; inconclusive, it holds both. "
+                 "With Holm: corrected for the number of rows on one data set. ")
+    else:
+        rule += "Other images than the paper's: differences, and no verdicts. "
+    conclusions, claims = (found[found.kind == kind].reset_index(drop=True) for kind in ("conclusion", "claim"))
+    about = circumscribed(runs, there)
+    return [Item("conclusions", "Conclusions", f"Each conclusion of the paper as one contrast, with the paper's own Δ. {rule}{about}", judged_table(conclusions), conclusions),
+            Item("claims", "Claims", f"The paper's comparisons. {own_uncertainty(claims)}{rule}{about}", judged_table(claims), claims)]
 
 # %% ../nbs/10_report.ipynb #dd28c961
 def dots(axis, at: float, values, color: str, mean: float, half: float, alpha: float = 1):

@@ -73,27 +73,20 @@ class Estimate:
     @property
     def se(self) -> float:  # points; nan where both parts are 0 but for rounding
         return se if (se := hypot(self.seed_se, self.image_se)) > 1e-9 else nan
-
     @property
     def df(self) -> float:  # Satterthwaite
         parts = self.seed_se**4 / max(1, self.seed_df) + self.image_se**4 / max(1, self.images - 1)
         return self.se**4 / parts if parts else nan
-
     @property
     def half(self) -> float:  # half-width of the interval, points
         return float(stdtrit(self.df, 0.5 + self.level / 2)) * self.se
-
     @property
     def persistent(self) -> float:  # standard deviation over images that persists over seeds, points
         return self.image_se * sqrt(self.images)
 
-    def p_against(
-        self,
-        delta: float,  # points
-    ) -> float:
-        "Two-sided p value of value = `delta` (Student t)."
+    def p_against(self, delta: float) -> float:
+        "Two-sided p value of value = `delta`, in points (Student t)."
         return float(2 * stdtr(self.df, -abs(self.value - delta) / self.se))
-
     @property
     def p(self) -> float:  # of value = 0
         return self.p_against(0)

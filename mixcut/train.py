@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['BASE', 'FAST', 'PROFILES', 'PROTOCOL', 'LIMITS', 'CHOICES', 'CONCERNS', 'CENTRE', 'CHECKPOINT', 'PREVIOUS', 'TORN',
-           'ConfigError', 'nearest', 'Subject', 'Parameters', 'Profile', 'preset', 'parse', 'check_values', 'Config',
-           'resolve_device', 'from_parameters', 'parameters', 'learning_rate', 'concern_seed', 'generator', 'seeded',
-           'reproducible', 'make_model', 'crop_size', 'batch_indices', 'trained_side', 'train_batches',
-           'resolve_precision', 'in_notebook', 'Progress', 'duration', 'State', 'start', 'train_step', 'dropout_states',
-           'set_dropout', 'finite_losses', 'train_epoch', 'load_data', 'measured_splits', 'measure', 'look', 'watch',
-           'settings', 'differences', 'save_checkpoint', 'CheckpointWarning', 'load_checkpoint', 'resume', 'held',
-           'Stopped', 'asked_to_stop', 'outliving', 'Keeper', 'finished', 'work', 'time_steps', 'forecast', 'fit',
-           'train_all', 'run_epoch', 'finish', 'cost', 'given', 'command', 'git', 'processor', 'provenance', 'summary']
+           'ConfigError', 'nearest', 'Subject', 'Parameters', 'Profile', 'preset', 'parse', 'check_values',
+           'check_possible', 'Config', 'resolve_device', 'from_parameters', 'parameters', 'learning_rate',
+           'concern_seed', 'generator', 'seeded', 'reproducible', 'make_model', 'crop_size', 'batch_indices',
+           'trained_side', 'train_batches', 'resolve_precision', 'in_notebook', 'Progress', 'duration', 'State',
+           'start', 'train_step', 'dropout_states', 'set_dropout', 'finite_losses', 'train_epoch', 'load_data',
+           'measured_splits', 'measure', 'look', 'watch', 'settings', 'differences', 'save_checkpoint',
+           'CheckpointWarning', 'load_checkpoint', 'resume', 'held', 'Stopped', 'asked_to_stop', 'outliving', 'Keeper',
+           'finished', 'work', 'time_steps', 'forecast', 'fit', 'train_all', 'run_epoch', 'finish', 'cost', 'given',
+           'command', 'git', 'processor', 'provenance', 'summary']
 
 # %% ../nbs/07_train.ipynb #a7fd61a6
 import difflib
@@ -52,7 +53,7 @@ from torch.nn import functional as F
 import mixcut
 from .augment import TRANSFORMS, AugmentError, make_transform, random_crop, to_float
 from .data import NAMES, Dataset, Split, load, shares_print
-from .evaluate import Predictions, Run, RunError, accuracy, average, crop_logits, load_run, protocols, weights_print, write_atomically
+from .evaluate import Predictions, Run, RunError, accuracy, average, crop_logits, load_run, protocols, save_run, weights_print, write_atomically
 from .model import ImprovedVGG19, flops, folded, start_as_identity
 from .paper import DATASETS, RUNS, TRAINING, cell_name
 
@@ -202,6 +203,17 @@ def check_values(config):
         if value not in choices:
             raise ConfigError(f"{name} = {value!r}: choose from {', '.join(choices)}{nearest(value, choices)}")
 
+# %% ../nbs/07_train.ipynb #45e657b7
+def check_possible(config):
+    "Raise `ConfigError` for values that do not go together, or that this machine has no means for."
+    try:
+        config.transform(1)
+    except AugmentError as error:
+        raise ConfigError(str(error)) from None
+    device = resolve_device(config.device)
+    if config.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise ConfigError("compile = True needs a C++ compiler on the CPU, and there is no g++ (nor $CXX): install one, or leave compile out")
+
 # %% ../nbs/07_train.ipynb #25d06655
 @dataclass(frozen=True)
 class Config(Parameters):
@@ -213,13 +225,7 @@ class Config(Parameters):
             given = getattr(self, name)
             object.__setattr__(self, name, parse(name, own.get(name) if given is None else given, kind))
         check_values(self)
-        try:
-            self.transform(1)
-        except AugmentError as error:
-            raise ConfigError(str(error)) from None
-        device = resolve_device(self.device)
-        if self.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-            raise ConfigError("compile = True needs a C++ compiler on the CPU, and there is no g++ (nor $CXX): install one, or leave compile out")
+        check_possible(self)
 
     def transform(self, classes, generator=None):
         "The augmentation of this run."
@@ -893,7 +899,7 @@ def finish(state: State, data: Dataset, config: Config, crop: int, chosen: dict,
     run = Run({"profile": config.profile, "overrides": config.overrides, "dataset": config.dataset, "label_source": data.found.label_source, "cell": config.cell, "seed": config.seed,
                "config": chosen, "command": command(config), "classes": list(data.classes), "monitor": watched, "measured": measured, "splits": splits, "last_by_logits": by_logits,
                "cost": cost(history, data, config, crop), "provenance": provenance() | {"commits": state.commits}}, history, seen)
-    run.save(config.folder)
+    save_run(run, config.folder)
     return run
 
 # %% ../nbs/07_train.ipynb #fc8d442a

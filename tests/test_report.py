@@ -14,7 +14,7 @@ import pytest
 import mixcut
 from mixcut import report as R
 from mixcut.beyond import further
-from mixcut.evaluate import Predictions, Run, load_run, protocols
+from mixcut.evaluate import Predictions, Run, load_run, protocols, save_run
 from mixcut.paper import CELLS, METHODS, TABLES
 from mixcut.report import ReportError, Settings
 
@@ -61,7 +61,7 @@ def put(folder, *runs):
     for k, run in enumerate(runs):
         place = Path(folder) / f"run{k}" / f"seed{run.metrics['seed']}"
         place.mkdir(parents=True)
-        run.save(place)
+        save_run(run, place)
     return Path(folder)
 
 
