@@ -15,6 +15,7 @@ def pytest_addoption(parser):
     group.addoption("--kills", type=int, default=6, help="how often runs are killed")
     group.addoption("--grid-kills", type=int, default=1, help="how often a grid is killed")
     group.addoption("--examples", type=int, default=40, help="inputs that each property is tried on")
+    group.addoption("--golden", action="store_true", help="write tests/golden.json anew")
     group.addoption("--record", type=Path, help="the folder where what was tried is written, as tried.csv and tried.md")
 
 
