@@ -85,14 +85,14 @@ def test_a_notebook_opens(lab, browser, name):
 
 
 def test_pictures_can_be_seen_in_the_dark(lab, browser):
-    page = open_notebook(browser, lab[0], "04_augment.ipynb", dark=True)
+    page = open_notebook(browser, lab[0], "05_augment.ipynb", dark=True)
     picture = page.locator(".jp-RenderedImage img").first
     picture.scroll_into_view_if_needed()
     # a figure brings its white ground along: its corner is light on the dark page
     corner = picture.evaluate("""image => { const c = document.createElement('canvas'); c.width = c.height = 4; const g = c.getContext('2d');
                                  g.drawImage(image, 0, 0, 4, 4, 0, 0, 4, 4); return Array.from(g.getImageData(1, 1, 1, 1).data) }""")
     assert min(corner) > 240, corner
-    keep(page, "04_augment-dark")
+    keep(page, "05_augment-dark")
     page.close()
 
 

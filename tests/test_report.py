@@ -25,7 +25,7 @@ ITEMS = {"table": [*(f"table-{k}" for k in range(1, 7)), "conclusions", "claims"
 PROMISED = {"report.html", *(f"tables/{name}.{kind}" for name in ITEMS["table"] for kind in ("csv", "md", "tex")),
             *(f"figures/{name}.{kind}" for name in ITEMS["figure"] for kind in ("svg", "png"))}
 BEYOND = {*(f"tables/{name}-drawn.{kind}" for name in ("covered", "calibration", "recall") for kind in ("csv", "md", "tex")),
-          *(f"figures/{name}-figure-drawn.{kind}" for name in ("calibration", "recall") for kind in ("svg", "png"))}  # of 14_beyond, in the notebook
+          *(f"figures/{name}-figure-drawn.{kind}" for name in ("calibration", "recall") for kind in ("svg", "png"))}  # of 17_beyond, in the notebook
 PROGRESS = {f"tables/progress.{kind}" for kind in ("csv", "md", "tex")}  # where the profile is one of the grid's
 
 
