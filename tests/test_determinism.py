@@ -81,7 +81,8 @@ print(json.dumps(run.score("last")))
 def trained(folder, seed, threads):
     """A run in a process of its own: its accuracy, its predictions, a digest of its weights."""
     words = [sys.executable, "-c", CODE, str(folder), str(seed)]
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}  # on a busy machine threads that spin stop each other
+    # on a busy machine threads that spin stop each other
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     process = subprocess.run(words, env=env, capture_output=True, text=True, cwd=folder.parent)
     assert process.returncode == 0, process.stderr[-2000:]
     [path] = folder.rglob("model.safetensors")
