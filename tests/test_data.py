@@ -667,8 +667,8 @@ def test_faces_that_are_drawn_are_in_one_split(tmp_path):
 
 def test_a_grey_image_and_its_three_channels_are_not_mixed_up():
     def copies(train, test):
-        first, second = (Split(images, torch.zeros(len(images)).long(), ("a", "b")) for images in (train, test))
-        return counted(Dataset("folder", first, None, second, D.Found("", "")))["test", "train"]
+        parts = [Split(images, torch.zeros(len(images)).long(), ("a", "b")) for images in (train, test)]
+        return counted(Dataset("folder", parts[0], None, parts[1], D.Found("", "")))["test", "train"]
 
     draws = torch.Generator().manual_seed(0)
     grey = torch.randint(0, 256, (4, 1, 12, 12), generator=draws, dtype=torch.uint8)

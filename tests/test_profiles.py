@@ -65,8 +65,8 @@ def test_the_papers_profile_is_the_papers_protocol():
 
 
 GIVEN = [{"epochs": 3}, {"width": "1/16"}, {"lr": 1e-05}, {"mirror": False}, {"precision": "fp32"},
-         {"crop": 40}, {"grad_clamp": 0.1}, {"labels": "votes"}, {"dataset": "drawn-rgb"}, {"schedule": "one-cycle"},
-         {"data_options": {"train": 60, "test": 20}},
+         {"crop": 40}, {"grad_clamp": 0.1}, {"labels": "votes"}, {"dataset": "drawn-rgb"},
+         {"schedule": "one-cycle"}, {"data_options": {"train": 60, "test": 20}},
          {"epochs": 5, "aug": "mixcut", "beta": "9/64", "gamma": 1, "lam": 0.2, "best_test": True,
           "device": "cpu", "deterministic": True}]
 
@@ -104,8 +104,8 @@ def test_overrides_are_in_the_record(tmp_path):
 @pytest.mark.parametrize("given, match", [
     ({"profile": "papr"}, "did you mean 'paper'"), ({"profile": "single"}, "choose from quick"),
     ({"profile": None}, "choose from"), ({"profile": ["paper"]}, "choose from"),
-    ({"profile": {}}, "choose from"), ({"profile": 3}, "choose from"), ({"dataset": ["drawn"]}, "dataset"), ({"dataset": {}}, "dataset"),
-    ({"dataset": ""}, "dataset"),
+    ({"profile": {}}, "choose from"), ({"profile": 3}, "choose from"), ({"dataset": ["drawn"]}, "dataset"),
+    ({"dataset": {}}, "dataset"), ({"dataset": ""}, "dataset"),
 ])
 def test_what_is_no_profile_or_data_set_is_named(given, match):
     with pytest.raises(ConfigError, match=match):
