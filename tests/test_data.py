@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from mixcut import data as D
-from mixcut.data import DataError, DataWarning, Split, load
+from mixcut.data import DataError, Dataset, DataWarning, Split, load
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore::mixcut.data.DataWarning", "ignore:.*CUDA.*")
 
@@ -566,18 +566,21 @@ def warned(name, root, **options):
     return got, [str(one.message) for one in caught]
 
 
-def test_every_layout_says_where_its_labels_come_from(csv_root, fer_root, raf_root, own_root, faces, tmp_path):
+def test_every_layout_says_where_labels_come_from(csv_root, fer_root, raf_root, own_root, faces, tmp_path):
     D.write_fer_csv(tmp_path / "icml", *faces, USAGE, icml=True)
     D.write_fer_folders(tmp_path / "voted", *faces, USAGE)
     D.write_votes(tmp_path / "voted" / "fer2013new.csv", faces[1], USAGE)
-    expected = {("fer2013plus", csv_root): "fer2013new.csv", ("fer2013plus", tmp_path / "icml"): "fer2013new.csv",
+    expected = {("fer2013plus", csv_root): "fer2013new.csv",
+                ("fer2013plus", tmp_path / "icml"): "fer2013new.csv",
                 ("fer2013plus", tmp_path / "voted"): "fer2013new.csv", ("fer2013plus", fer_root): "label.csv",
-                ("rafdb", raf_root): "list_patition_label.txt", ("rafdb", raf_root.parent / "mirror"): "the folders' names",
+                ("rafdb", raf_root): "list_patition_label.txt",
+                ("rafdb", raf_root.parent / "mirror"): "the folders' names",
                 ("folder", own_root): "the folders' names"}
     for (name, root), source in expected.items():
         got, said = warned(name, root)
         assert got.found.label_source == source and f"label source {source}" in str(got.found)
-        assert any("label.csv, for want of fer2013new.csv" in text for text in said) == (source == "label.csv")
+        older = any("label.csv, for want of fer2013new.csv" in text for text in said)
+        assert older == (source == "label.csv")
     for name, few in (("drawn", {"train": 4, "valid": 0, "test": 2}), ("drawn-rgb", {"train": 4, "test": 2})):
         assert load(name, cache=False, **few).found.label_source == "mixcut.faces"
 
@@ -586,14 +589,17 @@ def test_older_votes_are_warned_of_with_what_they_may_cost(fer_root, tmp_path):
     for cache in ("built", "read"):  # and so is what comes from the cache
         got, said = warned("fer2013plus", fer_root, cache=tmp_path / "cache")
         [text] = [text for text in said if "label.csv" in text]
-        assert "181 train, 36 valid, 46 test images" in text and "Put the published fer2013new.csv beside" in text
+        assert "181 train, 36 valid, 46 test images" in text
+        assert "Put the published fer2013new.csv beside" in text
         assert (got.found.cache, got.found.label_source) == (cache, "label.csv")
     shutil.rmtree(fer_root / "FER2013Test")
     assert any("181 train, 36 valid images" in text for text in warned("fer2013plus", fer_root)[1])
 
 
 def planted(images):
-    """Of 20 faces (12, 4 and 4 in the splits; rows 8, 9, 18 and 19 are dropped): two copies of training images, one of a validation image."""
+    """Of 20 faces, 12, 4 and 4 in the splits: two copies of training images, one of a validation image.
+
+    Rows 8, 9, 18 and 19 are dropped for their votes."""
     images = images.clone()
     images[12], images[16], images[17] = images[0], images[1], images[13]
     images[14] = images[2]
@@ -612,8 +618,10 @@ def test_copies_between_every_two_splits_of_faces(tmp_path, faces, write):
     for _ in range(2):  # read from its files, and from the cache
         got = load("fer2013plus", tmp_path / "faces", cache=tmp_path / "cache")
         assert counted(got) == {("valid", "train"): 1, ("test", "train"): 1, ("test", "valid"): 1}
-        assert got.copies["valid"].tolist() == [True, False, False, False] and got.copies["test"].tolist() == [True, False]
-        assert set(got.copies) == {"valid", "test"} and all(mask.dtype == torch.bool for mask in got.copies.values())
+        assert got.copies["valid"].tolist() == [True, False, False, False]
+        assert got.copies["test"].tolist() == [True, False]
+        assert set(got.copies) == {"valid", "test"}
+        assert all(mask.dtype == torch.bool for mask in got.copies.values())
         assert got.found.notes[-3:] == ["copies: 1 of 4 valid images are pixel for pixel in train",
                                         "copies: 1 of 2 test images are pixel for pixel in train",
                                         "copies: 1 of 2 test images are pixel for pixel in valid"]
@@ -621,7 +629,8 @@ def test_copies_between_every_two_splits_of_faces(tmp_path, faces, write):
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["official tree", "mirror"])
 def test_copies_in_rafdb(tmp_path, mirror):
-    images = torch.randint(0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    draws = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (14, 3, 100, 100), generator=draws, dtype=torch.uint8)
     images[[9, 12]] = images[[0, 3]]
     images[10] = 255 - images[1]
     D.write_rafdb(tmp_path, images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5, mirror=mirror)
@@ -657,15 +666,16 @@ def test_faces_that_are_drawn_are_in_one_split(tmp_path):
 
 
 def test_a_grey_image_and_its_three_channels_are_not_mixed_up():
-    grey = torch.randint(0, 256, (4, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    def copies(train, test):
+        parts = [Split(images, torch.zeros(len(images)).long(), ("a", "b")) for images in (train, test)]
+        return counted(Dataset("folder", parts[0], None, parts[1], D.Found("", "")))["test", "train"]
+
+    draws = torch.Generator().manual_seed(0)
+    grey = torch.randint(0, 256, (4, 1, 12, 12), generator=draws, dtype=torch.uint8)
     colour = grey.expand(-1, 3, -1, -1)  # not contiguous
-    labels = torch.zeros(4, dtype=torch.int64)
-    as_split = lambda images: Split(images, labels[:len(images)], ("a", "b"))
-    assert counted(D.Dataset("folder", as_split(colour), None, as_split(colour[1:3].contiguous()), D.Found("", ""))) == {("test", "train"): 2}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey[1:3].flip(3).flip(3)), D.Found("", ""))) == {("test", "train"): 2}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey.transpose(2, 3)), D.Found("", ""))) == {("test", "train"): 0}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(colour), D.Found("", ""))) == {("test", "train"): 0}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey.reshape(4, 1, 9, 16)), D.Found("", ""))) == {("test", "train"): 0}
+    assert copies(colour, colour[1:3].contiguous()) == copies(grey, grey[1:3].flip(3).flip(3)) == 2
+    assert copies(grey, grey.transpose(2, 3)) == copies(grey, colour) == 0
+    assert copies(grey, grey.reshape(4, 1, 9, 16)) == 0
 
 
 # the cache
@@ -851,4 +861,5 @@ def test_the_real_folders_by_the_published_votes(tmp_path):
     got = load("fer2013plus", tmp_path, cache=False)
     assert {key: len(split) for key, split in got.splits.items()}.items() >= {"train": 28386, "valid": 3553}.items()
     copies = {key: int(mask.sum()) for key, mask in got.copies.items()}
-    assert got.found.label_source == "fer2013new.csv" and copies.items() <= {"valid": 277, "test": 287}.items()
+    assert got.found.label_source == "fer2013new.csv"
+    assert copies.items() <= {"valid": 277, "test": 287}.items()

@@ -81,7 +81,9 @@ print(json.dumps(run.score("last")))
 def trained(folder, seed, threads):
     """A run in a process of its own: its accuracy, its predictions, a digest of its weights."""
     words = [sys.executable, "-c", CODE, str(folder), str(seed)]
-    process = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, cwd=folder.parent)
+    # on a busy machine threads that spin stop each other
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    process = subprocess.run(words, env=env, capture_output=True, text=True, cwd=folder.parent)
     assert process.returncode == 0, process.stderr[-2000:]
     [path] = folder.rglob("model.safetensors")
     return json.loads(process.stdout), load_run(path.parent).probabilities, digest(np.frombuffer(path.read_bytes()[-4000:], np.uint8))

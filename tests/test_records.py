@@ -1,4 +1,4 @@
-"""What a finished run leaves: every measured split, its copies, its last ten epochs; and what older runs left."""
+"""What a finished run leaves: every split, its copies, its last ten epochs. And what older runs left."""
 import json
 import os
 import signal
@@ -14,15 +14,17 @@ import torch
 from mixcut import train
 from mixcut.data import Dataset, Found
 from mixcut.evaluate import PROTOCOLS, confusion, load_run, plot_curve, results
-from mixcut.train import CHECKPOINT, ConfigError, Stopped, fit, load_checkpoint, measured_splits, settings, start
+from mixcut.train import (CHECKPOINT, ConfigError, Stopped, fit, load_checkpoint, measured_splits, settings,
+                          start)
 from test_train import config, dataset, quiet, split
 
 ROOT = Path(__file__).parent.parent
 COPIES = {"valid": [0, 4], "test": [1, 2, 9]}
+KEPT = ("probabilities", "labels", "copies", "ten_crop", "one_crop")
 
 
 def with_copies():
-    """Two validation and three test images are training images; another test image differs from one in a pixel."""
+    """Two validation and three test images are training images; another differs from one in a pixel."""
     data = dataset(valid=9, test=10)
     for name, places in COPIES.items():
         images = getattr(data, name).images
@@ -46,38 +48,46 @@ def test_every_split_has_its_last_ten_epochs(twelve, name, n):
     made, chosen = twelve
     run = load_run(chosen.folder)
     with np.load(chosen.folder / "predictions.npz") as arrays:
-        assert set(arrays.files) == {f"{each}_{what}" for each in ("valid", "test") for what in ("probabilities", "labels", "copies", "ten_crop", "one_crop")}
-        kept = {what: arrays[f"{name}_{what}"] for what in ("probabilities", "labels", "copies", "ten_crop", "one_crop")}
+        assert set(arrays.files) == {f"{each}_{what}" for each in ("valid", "test") for what in KEPT}
+        kept = {what: arrays[f"{name}_{what}"] for what in KEPT}
     for what in ("ten_crop", "one_crop"):
         assert kept[what].dtype == np.uint8 and kept[what].shape == (10, n)
-    assert kept["probabilities"].shape == (n, 3) and np.array_equal(kept["probabilities"].argmax(1), kept["ten_crop"][-1])
-    assert np.flatnonzero(kept["copies"]).tolist() == COPIES[name] and run.metrics["splits"][name]["copies"] == len(COPIES[name])
+    assert kept["probabilities"].shape == (n, 3)
+    assert np.array_equal(kept["probabilities"].argmax(1), kept["ten_crop"][-1])
+    assert np.flatnonzero(kept["copies"]).tolist() == COPIES[name]
+    assert run.metrics["splits"][name]["copies"] == len(COPIES[name])
     right, others = kept["ten_crop"] == kept["labels"], ~kept["copies"]
     history = run.history.tail(10)
-    assert history[f"{name}_accuracy"].tolist() == pytest.approx((100 * right.mean(1)).tolist(), rel=1e-12)
-    assert history[f"{name}_without_copies"].tolist() == pytest.approx((100 * right[:, others].mean(1)).tolist(), rel=1e-12)
+    assert np.allclose(history[f"{name}_accuracy"], 100 * right.mean(1), rtol=1e-12)
+    assert np.allclose(history[f"{name}_without_copies"], 100 * right[:, others].mean(1), rtol=1e-12)
     assert run.score("last10", name) == pytest.approx(100 * right.mean(), rel=1e-12)
     assert run.score("last10", name, copies=False) == pytest.approx(100 * right[:, others].mean(), rel=1e-12)
     assert run.score("last", name) == pytest.approx(100 * right[-1].mean(), rel=1e-12)
     assert run.score("last", name, copies=False) == pytest.approx(100 * right[-1, others].mean(), rel=1e-12)
     seen = run.predictions[name]
-    assert np.allclose(seen.right(), right.mean(0)) and np.array_equal(seen.right("last"), right[-1].astype(float))
-    assert made.metrics == run.metrics and list(run.metrics["splits"]) == ["valid", "test"] and run.metrics["label_source"] == "labels.csv"
+    assert np.allclose(seen.right(), right.mean(0))
+    assert np.array_equal(seen.right("last"), right[-1].astype(float))
+    assert made.metrics == run.metrics and list(run.metrics["splits"]) == ["valid", "test"]
+    assert run.metrics["label_source"] == "labels.csv"
 
 
 def test_the_reported_split_is_the_last_and_selection_is_on_the_first(twelve):
     run, _ = twelve
-    assert run.metrics["monitor"] == "valid" and run.metrics["measured"] == "test" and run.labels is run.predictions["test"].labels
+    assert run.metrics["monitor"] == "valid" and run.metrics["measured"] == "test"
+    assert run.labels is run.predictions["test"].labels
     best = run.history.monitor_accuracy.idxmax()
-    assert run.score("valid") == run.history.test_accuracy[best] and run.score("valid", copies=False) == run.history.test_without_copies[best]
-    assert run.score("valid", "valid") is None and set(run.metrics["splits"]["test"]["protocols"]) == set(PROTOCOLS)
+    assert run.score("valid") == run.history.test_accuracy[best]
+    assert run.score("valid", copies=False) == run.history.test_without_copies[best]
+    assert run.score("valid", "valid") is None
+    assert set(run.metrics["splits"]["test"]["protocols"]) == set(PROTOCOLS)
     frame = results(run).set_index(["split", "protocol"])
-    assert frame.loc[("test", "last, one crop"), "accuracy (%)"] == 100 * (run.measured.one_crop[-1] == run.labels).mean()
+    one_crop = 100 * (run.measured.one_crop[-1] == run.labels).mean()
+    assert frame.loc[("test", "last, one crop"), "accuracy (%)"] == one_crop
     assert frame.loc[("valid", "last10"), "n"] == 9 and confusion(run).to_numpy().sum() == 10
 
 
 def test_a_run_stopped_at_every_measurement_of_its_last_ten_leaves_the_same_bytes(twelve, tmp_path):
-    """SIGTERM while a split is measured: what was measured of that epoch is measured again, and counts once."""
+    """SIGTERM while a split is measured: the epoch is measured again, and counts once."""
     plain, there = twelve
     chosen, stopped, calls = replace(there, runs=str(tmp_path)), set(), []
 
@@ -96,7 +106,9 @@ def test_a_run_stopped_at_every_measurement_of_its_last_ten_leaves_the_same_byte
             break
         except Stopped:
             assert (chosen.folder / CHECKPOINT).exists()
-    assert stopped == {(epoch, k) for epoch, times in (("3", 3), ("7", 3), ("12", 1), ("end", 2)) for k in range(1, times + 1)}
+    # one crop of the first split, then ten of both; the last at the end
+    times = {"3": 3, "7": 3, "12": 1, "end": 2}
+    assert stopped == {(epoch, k + 1) for epoch in times for k in range(times[epoch])}
     assert (chosen.folder / "predictions.npz").read_bytes() == (there.folder / "predictions.npz").read_bytes()
     timed = ["train_seconds", "seconds"]
     pd.testing.assert_frame_equal(run.history.drop(columns=timed), plain.history.drop(columns=timed))
@@ -134,16 +146,23 @@ def test_a_data_set_of_training_images_alone_is_named_before_any_work(tmp_path):
 # what older code left
 
 
+RECORDS = ("history.csv", "predictions.npz")
+
+
 def make_older(folder, run, split="test"):
     """The records of a run as they were before every split was measured."""
     there = run.predictions[split]
-    history = run.history[["epoch", "lr", "train_loss", "monitor_accuracy", f"{split}_accuracy", "train_seconds", "seconds"]]
-    history.rename(columns={f"{split}_accuracy": "accuracy"}).to_csv(folder / "history.csv", index=False, lineterminator="\n")
+    history = run.history.rename(columns={f"{split}_accuracy": "accuracy"})
+    shown = ["epoch", "lr", "train_loss", "monitor_accuracy", "accuracy", "train_seconds", "seconds"]
+    history = history[shown]
+    history.to_csv(folder / "history.csv", index=False, lineterminator="\n")
     np.savez_compressed(folder / "predictions.npz", probabilities=there.probabilities, labels=there.labels)
-    scores = run.metrics["splits"][split]["protocols"]
-    metrics = {name: value for name, value in run.metrics.items() if name not in ("overrides", "label_source", "splits", "records")}
-    metrics |= {"measured": split, "n": len(there.labels), "protocols": scores | {"last10": max(run.history[f"{split}_accuracy"].tail(10))}}
-    metrics["records"] = {name: sha256((folder / name).read_bytes()).hexdigest() for name in ("history.csv", "predictions.npz")}
+    scores = dict(run.metrics["splits"][split]["protocols"])
+    newer = ("overrides", "label_source", "splits", "records")
+    metrics = {name: value for name, value in run.metrics.items() if name not in newer}
+    scores |= {"last10": history.accuracy.tail(10).max()}  # as it was counted then
+    metrics |= {"measured": split, "n": len(there.labels), "protocols": scores}
+    metrics["records"] = {name: sha256((folder / name).read_bytes()).hexdigest() for name in RECORDS}
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -153,13 +172,15 @@ def test_a_record_with_one_split_is_read_in_todays_terms(twelve, tmp_path):
     chosen.folder.mkdir(parents=True)
     make_older(chosen.folder, made)
     run = load_run(chosen.folder)
-    assert run.metrics["label_source"] is None and run.metrics["overrides"] == {} and list(run.predictions) == ["test"]
+    assert run.metrics["label_source"] is None and run.metrics["overrides"] == {}
+    assert list(run.predictions) == ["test"]
     assert run.metrics["splits"]["test"]["n"] == 10 and run.metrics["splits"]["test"]["copies"] is None
     assert np.array_equal(run.probabilities, made.probabilities) and np.array_equal(run.labels, made.labels)
     for protocol in PROTOCOLS:  # the mean of the last ten, though older code took their best
         assert run.score(protocol) == made.score(protocol) and run.score(protocol, copies=False) is None
         assert run.score(protocol, "valid") is None
-    assert run.measured.copies is None and run.measured.right() is None and run.measured.right("last").shape == (10,)
+    assert run.measured.copies is None and run.measured.right() is None
+    assert run.measured.right("last").shape == (10,)
     assert results(run)["without copies"].isna().all() and confusion(run).to_numpy().sum() == 10
     assert len(plot_curve(run).axes) == 2
     again = fit(chosen, with_copies(), quiet)  # finished before: it is read, not trained again
@@ -192,9 +213,11 @@ def test_every_committed_run_loads():
         run, written = load_run(folder), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         facts = run.metrics["splits"][run.metrics["measured"]]
         assert facts["n"] == len(run.labels) == len(run.probabilities), folder
-        assert run.score("last") == pytest.approx(100 * (run.probabilities.argmax(1) == run.labels).mean()), folder
+        right = 100 * (run.probabilities.argmax(1) == run.labels).mean()
+        assert run.score("last") == pytest.approx(right), folder
         if "splits" not in written:
-            assert run.metrics["label_source"] is None and facts["copies"] is None and facts["n"] == written["n"], folder
+            assert run.metrics["label_source"] is None and facts["copies"] is None, folder
+            assert facts["n"] == written["n"], folder
             assert run.score("last") == written["protocols"]["last"] and run.score(copies=False) is None
         else:
             assert written["label_source"] and facts["copies"] == run.measured.copies.sum(), folder

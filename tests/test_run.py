@@ -44,9 +44,10 @@ def test_parameters_arrive_and_the_folder_is_complete(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["config"]["beta"] == 0.25 and metrics["config"]["epochs"] == 3 and metrics["seed"] == 2
-    start = "papermill nbs/run.ipynb out.ipynb -p profile quick -p dataset drawn -p aug mixcut -p seed 2 -p beta 0.25 "
-    assert metrics["command"].startswith(start), metrics["command"]
-    assert metrics["overrides"] == OPTIONS | {"epochs": 3, "width": 0.05} and metrics["label_source"] == "mixcut.faces"
+    subject = "-p profile quick -p dataset drawn -p aug mixcut -p seed 2 -p beta 0.25 "
+    assert metrics["command"].startswith("papermill nbs/run.ipynb out.ipynb " + subject), metrics["command"]
+    assert metrics["overrides"] == OPTIONS | {"epochs": 3, "width": 0.05}
+    assert metrics["label_source"] == "mixcut.faces"
     with np.load(folder / "predictions.npz") as arrays:
         counts = {split: len(arrays[f"{split}_labels"]) for split in ("valid", "test")}
     assert {split: facts["n"] for split, facts in metrics["splits"].items()} == counts
@@ -75,10 +76,13 @@ def test_a_profiles_name_is_the_whole_protocol(tmp_path):
     code, output = done(papermill(tmp_path, tiny={}, profile="paper"))
     assert code != 0 and "DataError" in output and "fer2013plus needs a root" in output
     assert recipe("fer2013plus").splitlines()[0] in output and not (tmp_path / "runs").exists()
-    shown = re.findall(r"<td[^>]*>([^<]*)</td>", (tmp_path / "out.ipynb").read_text().replace("\\n", "").replace('\\"', '"'))
+    page = (tmp_path / "out.ipynb").read_text().replace("\\n", "").replace('\\"', '"')
+    shown = re.findall(r"<td[^>]*>([^<]*)</td>", page)
     rows = {tuple(shown[k:k + 3]) for k in range(0, len(shown) - 2, 3)}
-    assert {("epochs", "250", "250"), ("width", "1.0", "1.0"), ("dataset", "fer2013plus", "fer2013plus")} <= rows
-    assert "seed 0, profile paper<" in (tmp_path / "out.ipynb").read_text()  # and nothing that is NOT the profile's
+    assert {("epochs", "250", "250"), ("width", "1.0", "1.0")} <= rows
+    assert ("dataset", "fer2013plus", "fer2013plus") in rows
+    # and nothing that is NOT the profile's
+    assert "seed 0, profile paper<" in page
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path):

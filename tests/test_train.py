@@ -76,12 +76,14 @@ def test_schedule_is_the_papers():
 def test_without_a_test_split_the_validation_split_is_measured(tmp_path):
     run = fit(config(tmp_path), dataset(test=0), quiet)
     assert run.metrics["measured"] == run.metrics["monitor"] == "valid"
-    assert list(run.metrics["splits"]) == ["valid"] and run.score("valid") is None  # nothing was chosen on a split of its own
+    assert list(run.metrics["splits"]) == ["valid"]
+    assert run.score("valid") is None  # nothing was chosen on a split of its own
 
 
 def test_without_a_validation_split_the_test_split_is_watched(tmp_path):
     run = fit(config(tmp_path), dataset(valid=0), quiet)
-    assert run.metrics["monitor"] == "test" and list(run.metrics["splits"]) == ["test"] and run.score("valid") is None
+    assert run.metrics["monitor"] == "test" and list(run.metrics["splits"]) == ["test"]
+    assert run.score("valid") is None
 
 
 def test_with_neither_it_refuses():
@@ -94,7 +96,8 @@ def test_best_test_measures_every_epoch_and_costs_more(tmp_path):
     long, thorough = config(tmp_path / "a", epochs=12), config(tmp_path / "b", epochs=12, best_test=True)
     assert forecast(thorough, data)["flops"] > forecast(long, data)["flops"]
     first, second = fit(long, data, quiet), fit(thorough, data, quiet)
-    assert first.score("best_test") is None and second.score("best_test") == second.history.test_accuracy.max() >= second.score("last")
+    assert first.score("best_test") is None
+    assert second.score("best_test") == second.history.test_accuracy.max() >= second.score("last")
     assert first.history.test_accuracy[:2].isna().any() and second.history.test_accuracy.notna().all()
     assert np.array_equal(first.probabilities, second.probabilities)  # looking changes nothing
     assert first.score("valid") == second.score("valid")
@@ -131,7 +134,7 @@ def plain_batch(data, config, index, crops, transform):
 def test_an_epoch_is_the_plain_loop(tmp_path, given, monkeypatch):
     """An epoch against the loop that a reader would write: images one by one, the mathematics of SGD by hand.
 
-    Both in float64. In fp32 the kernels of two processors round differently, and batch norm amplifies that within three steps."""
+    Both in float64: in fp32 two processors' kernels round differently, and batch norm amplifies that."""
     monkeypatch.setattr(train, "to_float", partial(augment.to_float, dtype=torch.float64))
     monkeypatch.setattr(augment, "soften", partial(augment.soften, dtype=torch.float64))
     data, chosen = dataset(train=56), config(tmp_path, aug="mixcut", batch_size=24, **given)
@@ -153,7 +156,8 @@ def test_an_epoch_is_the_plain_loop(tmp_path, given, monkeypatch):
     assert loss == pytest.approx(total / 56, rel=1e-10)
     untouched = make_model(chosen, 3, 32).double()
     for a, b, first in zip(state.model.parameters(), model.parameters(), untouched.parameters()):
-        assert a.dtype == torch.float64 and not torch.equal(a, first) and torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+        assert a.dtype == torch.float64 and not torch.equal(a, first)
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
 def test_low_resolution_is_the_beginning_shrunk(tmp_path):
@@ -220,8 +224,10 @@ def test_what_has_a_left_and_a_right_is_not_mirrored(tmp_path):
 def test_a_run_of_fewer_than_ten_epochs_has_no_last_ten(tmp_path):
     run = fit(config(tmp_path, epochs=3), dataset(), quiet)
     assert run.score("last10") is None and run.score("last") == run.history.test_accuracy.iloc[-1]
-    assert run.history.test_accuracy.notna().sum() <= 2  # the last, and the one chosen on the validation split
-    assert run.measured.right() is None and run.measured.ten_crop.shape == run.measured.one_crop.shape == (1, 10)
+    # the last, and the one chosen on the validation split
+    assert run.history.test_accuracy.notna().sum() <= 2
+    assert run.measured.right() is None
+    assert run.measured.ten_crop.shape == run.measured.one_crop.shape == (1, 10)
     ten = fit(config(tmp_path / "ten", epochs=10), dataset(), quiet)
     assert ten.history.test_accuracy.notna().all() and ten.history.valid_accuracy.notna().all()
 
