@@ -170,6 +170,7 @@ def check(grid: list[Job]):
             theirs = json.loads(path.read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):
             continue
-        ours = {name: value for name, value in vars(job.config).items() if name in theirs and name not in ("device", "precision", "crop")}
+        free = ("device", "crop", *(["precision"] if job.config.precision == "auto" else []))  # resolved where it runs
+        ours = {name: value for name, value in vars(job.config).items() if name in theirs and name not in free}
         if differs := differences({name: theirs[name] for name in ours}, ours):
             raise RunError(f"{path.parent} holds another run: {differs}. Move it away, or choose another folder with runs = ...")
