@@ -120,10 +120,10 @@ def same_circumstances(run: Run) -> str:
 # %% ../nbs/13_report.ipynb #34b3a91d
 def choose(
     found: list,  # (path, `Run`)
-    profile: str | None = None,  # leaves out other profiles, if any run has this one
+    profile: str | None = None,  # leaves out other profiles
 ) -> tuple[list, list]:  # (path, `Run`) in order of data set, cell and seed; (path, reason) of those left out
     "One run for each data set, cell, seed and circumstances."
-    wanted = [pair for pair in found if pair[1].metrics["profile"] == profile] or found
+    wanted = [pair for pair in found if profile in (None, pair[1].metrics["profile"])]
     chosen = {}
     for path, run in sorted(wanted, key=lambda pair: (str(pair[1].metrics["provenance"].get("finished")), pair[0])):
         chosen[*(run.metrics[name] for name in ("dataset", "cell", "seed")), same_circumstances(run)] = path, run
@@ -867,8 +867,13 @@ def settings_from(
 def records(
     settings: Settings,
 ) -> tuple[list[Run], list]:  # runs; {"folder", "reason"} of each folder left out
-    "The runs of a report. Where it is written, their records are copied into it, and it is made from those."
+    """The runs of a report. Where it is written, their records are copied into it, and it is made from those.
+
+    Raises `ReportError` where a folder that was asked for has runs, but none of the profile."""
     source = Path(settings.runs) if settings.runs else Path(mixcut.__file__).parent.parent / "reports" / settings.profile / "runs"
+    profiles = {run.metrics["profile"] for _, run in find_runs(source)[0]} if settings.runs else set()
+    if profiles and settings.profile not in profiles:
+        raise ReportError(f"{settings.runs} has no run of the profile {settings.profile!r}, only of: {', '.join(sorted(profiles))}")
     if settings.out is None:
         return load_runs(source, settings.profile)
     skipped = collect(source, settings.out, settings.profile)

@@ -221,6 +221,9 @@ def test_one_profile_at_a_time(several):
     put(several / "other", made_up("mixup", 0, profile="digits"))
     assert len(R.load_runs(several, "digits")[0]) == 1 and len(R.load_runs(several, "demo")[0]) == 6
     assert "profile 'digits'" in R.load_runs(several, "demo")[1][0]["reason"]
+    assert R.load_runs(several, "paper")[0] == []
+    with pytest.raises(ReportError, match="no run of the profile 'paper', only of: demo, digits"):
+        R.records(Settings(runs=str(several), profile="paper"))
 
 
 @pytest.mark.parametrize("given, word", [({"runs": "no/such"}, "no such folder"), ({"protocol": "lats"}, "'last'"), ({"dataset": "drwan"}, "'drawn'"), ({"profile": "../x"}, "choose from quick"),
