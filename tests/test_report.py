@@ -115,7 +115,7 @@ def test_runs_of_other_circumstances_are_not_compared():
     """Other images, epochs, precision, votes or splits: none is paired with the rest, and each is named."""
     usual = [made_up(cell, seed, "fer2013plus", "c" * 40, "mini") for cell in ("baseline", "mixcut") for seed in (0, 1)]
     other = {"data 0000000000000000, not ffffffffffffffff": {"data": "0" * 16}, "epochs 20, not 12": {"epochs": 20, "overrides": {"epochs": 20}},
-             "precision bf16, not auto": {"precision": "bf16"}, "labels label.csv, not votes": {"source": "label.csv"}, "measured on valid 200, not valid 200, test 200": {"splits": ("valid",)}}
+             "precision bf16, not auto": {"precision": "bf16"}, "labels label.csv, the older votes, not votes": {"source": "label.csv"}, "measured on valid 200, not valid 200, test 200": {"splits": ("valid",)}}
     strange = [made_up("mixup", 1, "fer2013plus", "c" * 40, "mini", **change) for change in other.values()]
     own, others = R.sort_out(strange + usual)
     assert own == usual and {what: len(group) for what, group in others} == dict.fromkeys(other, 1)
