@@ -229,7 +229,8 @@ class Config(Parameters):
 
     def transform(self, classes, generator=None):
         "The augmentation of this run."
-        return make_transform(self.aug, classes, self.gamma, lam=self.lam, beta=self.beta, alpha=self.alpha,
+        alpha = None if self.alpha == 1 else self.alpha  # 1 is every method's own, and some have none
+        return make_transform(self.aug, classes, self.gamma, lam=self.lam, beta=self.beta, alpha=alpha,
                               per_sample=self.per_sample, generator=generator)
 
     @property
