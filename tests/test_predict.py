@@ -16,7 +16,7 @@ from mixcut.train import Config, ConfigError, fit, from_parameters
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     config = Config(epochs=1, width=0.05, aug="baseline", runs=str(tmp_path_factory.mktemp("runs")), device="cpu", precision="fp32")
-    fit(config, load("drawn", train=80, valid=20, test=20, cache=False), lambda text, last=False: None)
+    fit(config, load("drawn", train=80, valid=20, test=20), lambda text, last=False: None)
     return config.folder / "model.safetensors"
 
 
@@ -95,7 +95,7 @@ def test_weights_of_something_else_are_named(tmp_path, weights, network, change)
 
 
 def test_a_folded_network_says_what_the_run_measured(weights, network):
-    data = load("drawn", train=80, valid=20, test=20, cache=False)
+    data = load("drawn", train=80, valid=20, test=20)
     face = predict(data.test.images[3, 0].numpy()[..., None].repeat(3, 2), network, whole=True)[0]
     assert torch.equal(face.image, data.test.images[3])
     with np.load(weights.parent / "predictions.npz") as records:
