@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['DataError', 'DataWarning', 'Split', 'Dataset', 'majority', 'recipe', 'load']
 
-# %% ../nbs/03_data.ipynb #d7555d09
+# %% ../nbs/03_data.ipynb #1520fe76
 import difflib
 import hashlib
 import inspect
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,32 +32,39 @@ class DataError(ValueError):
 class DataWarning(UserWarning):
     "Data that can be used, but are not what the paper had, or not all that was there."
 
-# %% ../nbs/03_data.ipynb #312f28fe
+# %% ../nbs/03_data.ipynb #ce586592
+def where(path, line: int | None = None) -> str:
+    "A place, for messages: the folder's name, the file's name and the line."
+    path = Path(path)
+    name = os.fsencode(f"{path.parent.name}/{path.name}").decode("utf-8", "replace")  # it need not be text
+    return name + (f", line {line}" if line else "")
+
+# %% ../nbs/03_data.ipynb #1b6e4766
+def require(right, text: str, path=None, line: int | None = None):
+    "Raise `DataError` with the text, and the place if there is one, unless something is right."
+    if not right:
+        raise DataError(text if path is None else f"{where(path, line)}: {text}")
+
+# %% ../nbs/03_data.ipynb #80cc0bc6
 def _check_images(images):
     "Raise `DataError` unless the images are uint8 `[N, 1 or 3, H, W]`."
     kind, shape = getattr(images, "dtype", type(images)), tuple(getattr(images, "shape", ()))
-    if not torch.is_tensor(images) or kind != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
-        raise DataError(f"images must be a uint8 tensor [N, 1 or 3, H, W], not {kind} {shape}")
+    right = torch.is_tensor(images) and kind == torch.uint8 and len(shape) == 4 and shape[1] in (1, 3)
+    require(right, f"images must be a uint8 tensor [N, 1 or 3, H, W], not {kind} {shape}")
 
-# %% ../nbs/03_data.ipynb #ecf8d5ad
+# %% ../nbs/03_data.ipynb #a77dcebe
 def _check_labels(labels, number: int, classes: tuple):
     "Raise `DataError` unless there are `number` labels, each in 0 .. len(classes) − 1."
-    if not torch.is_tensor(labels) or labels.dtype != torch.int64 or labels.ndim != 1:
-        raise DataError(f"labels must be an int64 tensor [N], not {getattr(labels, 'dtype', type(labels))}")
-    if len(labels) != number:
-        raise DataError(f"{number:,} images but {len(labels):,} labels")
-    if len(set(classes)) != len(classes) or not all(isinstance(c, str) for c in classes):
-        raise DataError(f"classes must be different names, not {classes}")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise DataError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(classes)} classes")
+    kind, count = getattr(labels, "dtype", type(labels)), len(classes)
+    right = torch.is_tensor(labels) and kind == torch.int64 and labels.ndim == 1
+    require(right, f"labels must be an int64 tensor [N], not {kind}")
+    require(len(labels) == number, f"{number:,} images but {len(labels):,} labels")
+    right = len(set(classes)) == count and all(isinstance(name, str) for name in classes)
+    require(right, f"classes must be different names, not {classes}")
+    low, high = (int(labels.min()), int(labels.max())) if number else (0, -1)
+    require(0 <= low and high < count, f"labels run from {low} to {high}, but there are {count} classes")
 
-# %% ../nbs/03_data.ipynb #e7d7aea6
-def _check_shares(shares, shape: tuple):
-    "Raise `DataError` unless the shares of votes, where there are any, are `[N, classes]`."
-    if shares is not None and tuple(shares.shape) != shape:
-        raise DataError(f"shares of votes must be {list(shape)}, not {list(shares.shape)}")
-
-# %% ../nbs/03_data.ipynb #364e1b43
+# %% ../nbs/03_data.ipynb #cbb7f636
 def _fingerprint(images, labels, classes: tuple) -> str:
     "The first 16 hexadecimal digits of a SHA-256 over shape, classes, pixels and labels."
     digest = hashlib.sha256(json.dumps([list(images.shape), list(classes)]).encode())
@@ -63,27 +72,30 @@ def _fingerprint(images, labels, classes: tuple) -> str:
         digest.update(tensor.cpu().contiguous().numpy())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/03_data.ipynb #c851192d
+# %% ../nbs/03_data.ipynb #f1c8d9cc
 def shares_print(shares: torch.Tensor) -> str:
     "The fingerprint of shares of votes: 16 hexadecimal digits."
     return hashlib.sha256(shares.cpu().contiguous().numpy()).hexdigest()[:16]
 
-# %% ../nbs/03_data.ipynb #4f4a67ff
+# %% ../nbs/03_data.ipynb #f85d2a16
 @dataclass(eq=False, repr=False)
 class Split:
     "Images, their labels and the classes' names. Raises `DataError` if they do not fit together."
     images: torch.Tensor  # uint8 `[N, C, H, W]`, C = 1 or 3
     labels: torch.Tensor  # int64 `[N]`
     classes: tuple  # the label's name, by label
-    shares: torch.Tensor | None = None  # float32 `[N, classes]`: each class's share of the votes, if there are any
+    shares: torch.Tensor | None = None  # float32 `[N, classes]`, each class's share of the votes
 
     def __post_init__(self):
         self.classes = tuple(self.classes)
         _check_images(self.images)
         _check_labels(self.labels, len(self.images), self.classes)
-        _check_shares(self.shares, (len(self.labels), len(self.classes)))
+        shape = [len(self.labels), len(self.classes)] if self.shares is None else list(self.shares.shape)
+        right = shape == [len(self.labels), len(self.classes)]
+        require(right, f"shares of votes must be [{len(self.labels)}, {len(self.classes)}], not {shape}")
 
     def __len__(self) -> int: return len(self.labels)
+    def fingerprint(self) -> str: return _fingerprint(self.images, self.labels, self.classes)
 
     def __getitem__(self, index) -> "Split":  # a slice, or a tensor of indices or of booleans
         shares = None if self.shares is None else self.shares[index]
@@ -96,9 +108,7 @@ class Split:
     def counts(self) -> dict:  # class → images
         return dict(zip(self.classes, self.labels.bincount(minlength=len(self.classes)).tolist()))
 
-    def fingerprint(self) -> str: return _fingerprint(self.images, self.labels, self.classes)
-
-# %% ../nbs/03_data.ipynb #86906832
+# %% ../nbs/03_data.ipynb #2b2ee697
 @dataclass
 class Found:
     "What was found on the disk and what was made of it."
@@ -111,11 +121,11 @@ class Found:
     checksum: str = ""  # the data set's fingerprint
 
     def __str__(self) -> str:
-        values = {k.replace("_", " "): v for k, v in asdict(self).items() if isinstance(v, str) and v}
-        rows = [*values.items(), *(("source", s) for s in self.sources), *(("note", n) for n in self.notes)]
-        return "\n".join(f"{key:12} {value}" for key, value in rows)
+        rows = [(key.replace("_", " "), text) for key, text in asdict(self).items() if isinstance(text, str)]
+        rows += [("source", text) for text in self.sources] + [("note", text) for text in self.notes]
+        return "\n".join(f"{key:12} {value}" for key, value in rows if value)
 
-# %% ../nbs/03_data.ipynb #c5d655fa
+# %% ../nbs/03_data.ipynb #624a485f
 def _count_table(name: str, splits: dict) -> pd.DataFrame:
     "Images per class and split, beside the paper's counts where they are known."
     classes = next(iter(splits.values())).classes
@@ -127,43 +137,44 @@ def _count_table(name: str, splits: dict) -> pd.DataFrame:
         table[f"{key}, paper"] = pd.array([*by_class, total], dtype="Int64")
     return table
 
-# %% ../nbs/03_data.ipynb #e3ad4ee0
+# %% ../nbs/03_data.ipynb #6bfa1d82
 def differences(name: str, splits: dict) -> list:
-    "Where counts differ from the paper's: a text per split, with the total or, if it agrees, the classes."
+    "Where counts differ from the paper's: for each split the total or, if it agrees, the classes."
     table, texts = _count_table(name, splits), []
     for key in [key for key in splits if f"{key}, paper" in table]:
         paper = table[f"{key}, paper"].dropna()
         differ = paper.index[table.loc[paper.index, key] != paper]
         rows = ["total"] if "total" in differ else differ
         if len(rows):
-            texts.append(f"{key}: " + ", ".join(f"{r} {table.loc[r, key]:,} (paper {paper[r]:,})" for r in rows))
+            texts.append(f"{key}: " + ", ".join(f"{r} {table[key][r]:,} (paper {paper[r]:,})" for r in rows))
     return texts
 
-# %% ../nbs/03_data.ipynb #8ed23772
+# %% ../nbs/03_data.ipynb #a73b2ed3
 def _image_digests(split: Split) -> list:
     "A BLAKE2b digest of each image's shape and pixels, 16 bytes."
     images = split.images.cpu().numpy()
     shape = str(images.shape[1:]).encode()
     return [hashlib.blake2b(image.tobytes(), key=shape, digest_size=16).digest() for image in images]
 
-# %% ../nbs/03_data.ipynb #45c7dff2
+# %% ../nbs/03_data.ipynb #8e84b5c1
 def find_copies(splits: dict) -> dict:
-    "(split, earlier split) → bool `[N]`: which images of the first are pixel for pixel in the second too."
+    "(split, earlier split) → bool `[N]`: images of the first that are pixel for pixel in the second."
     digests, found = {name: _image_digests(split) for name, split in splits.items()}, {}
     for k, name in enumerate(splits):
         for other in list(splits)[:k]:
             earlier = set(digests[other])
-            found[name, other] = torch.tensor([digest in earlier for digest in digests[name]], dtype=torch.bool)
+            both = [digest in earlier for digest in digests[name]]
+            found[name, other] = torch.tensor(both, dtype=torch.bool)
     return found
 
-# %% ../nbs/03_data.ipynb #a5925394
+# %% ../nbs/03_data.ipynb #c33c2d68
 def _copy_notes(copies: dict) -> list:
     "The result of `find_copies` in words."
     notes = [f"copies: {int(mask.sum()):,} of {len(mask):,} {name} images are pixel for pixel in {other}"
              for (name, other), mask in copies.items() if mask.any()]
     return notes or ["copies: no image is in two splits"] * bool(copies)
 
-# %% ../nbs/03_data.ipynb #0159bfc7
+# %% ../nbs/03_data.ipynb #43a3000c
 @dataclass(eq=False, repr=False)
 class Dataset:
     "The splits of one data set, and what was found on the way."
@@ -174,11 +185,13 @@ class Dataset:
     found: Found
 
     @property
-    def splits(self) -> dict:  # split's name → `Split`, without those that are missing
-        return {key: split for key in ("train", "valid", "test") if (split := getattr(self, key)) is not None}
+    def classes(self) -> tuple: return self.train.classes
+    def summary(self) -> pd.DataFrame: return _count_table(self.name, self.splits)
 
     @property
-    def classes(self) -> tuple: return self.train.classes
+    def splits(self) -> dict:  # split's name → `Split`, without those that are missing
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {key: split for key, split in splits.items() if split is not None}
 
     @cached_property
     def fingerprint(self) -> str:  # 16 hexadecimal digits over all splits
@@ -186,57 +199,57 @@ class Dataset:
         return hashlib.sha256(json.dumps(prints).encode()).hexdigest()[:16]
 
     @cached_property
-    def copies(self) -> dict:  # split's name → bool `[N]`, True for an image that is in the training split too
-        return {name: mask for (name, other), mask in find_copies(self.splits).items() if other == "train"}
-
-    def summary(self) -> pd.DataFrame: return _count_table(self.name, self.splits)
+    def copies(self) -> dict:  # split's name → bool `[N]`, True for an image that is in train too
+        found = find_copies(self.splits)
+        return {name: mask for (name, other), mask in found.items() if other == "train"}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{key} {len(split):,}" for key, split in self.splits.items())
         return f"Dataset({self.name}: {counts}; {self.fingerprint})"
 
-# %% ../nbs/03_data.ipynb #34228634
+# %% ../nbs/03_data.ipynb #67b993cc
 RULE = "the largest of ten vote columns, the first of equals; then without unknown and NF"
 
-# %% ../nbs/03_data.ipynb #920a78b5
+# %% ../nbs/03_data.ipynb #821a14c9
 def majority(
     votes,  # whole numbers `[N, 10]`, columns as in `VOTES`
 ) -> tuple:  # labels int64 `[N]`, the column with most votes; keep bool `[N]`, False for *unknown* and *NF*
     "One label per image from its ten votes (Section 3.1 of the paper, and the ledger's rule for ties)."
     votes = torch.tensor(np.asarray(votes))
-    if votes.ndim != 2 or votes.shape[1] != len(VOTES):
-        raise DataError(f"votes must be [N, {len(VOTES)}] ({', '.join(VOTES)}), not {list(votes.shape)}")
+    right = votes.ndim == 2 and votes.shape[1] == len(VOTES)
+    require(right, f"votes must be [N, 10] ({', '.join(VOTES)}), not {list(votes.shape)}")
     labels = votes.argmax(1)
     return labels, labels < len(EXPRESSIONS)
 
-# %% ../nbs/03_data.ipynb #6d26e81d
+# %% ../nbs/03_data.ipynb #ab711136
 def _vote_shares(votes: torch.Tensor, classes: tuple) -> torch.Tensor:
     "How each face's votes for the classes are divided among them: float32 `[N, classes]`, rows sum to one."
     chosen = votes[:, [VOTES.index(name) for name in classes]].double()
     return (chosen / chosen.sum(1, keepdim=True)).float()
 
-# %% ../nbs/03_data.ipynb #516a4a27
+# %% ../nbs/03_data.ipynb #40b7fb75
 def voted_split(images: torch.Tensor, votes, classes: tuple = EXPRESSIONS) -> tuple:
     "A `Split` of the faces whose majority is one of `classes`, and the number of the others."
     votes = torch.tensor(np.asarray(votes))
     place = torch.tensor([classes.index(name) if name in classes else -1 for name in VOTES])
     labels = place[majority(votes)[0]]
     keep = labels >= 0
-    return Split(images[keep], labels[keep], classes, _vote_shares(votes[keep], classes)), int((~keep).sum())
+    split = Split(images[keep], labels[keep], classes, _vote_shares(votes[keep], classes))
+    return split, len(labels) - len(split)
 
-# %% ../nbs/03_data.ipynb #05343f52
+# %% ../nbs/03_data.ipynb #bbff3b13
 def split_seed(seed: int, split: str) -> int:
     "A seed for the faces of one split: no two splits, and no two data seeds, share a face."
     return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
 
-# %% ../nbs/03_data.ipynb #5f371e45
+# %% ../nbs/03_data.ipynb #7cc3f30e
 def _draw_splits(like: str, seed: int, sizes: dict, progress: Callable | None) -> tuple:
     "Draw faces in the shape of a data set of the paper: split's name → `Split`, and what was found."
-    if not all(isinstance(n, int) and n >= 0 for n in sizes.values()) or not sizes["train"]:
-        raise DataError(f"sizes must be whole numbers, and train at least 1, not {sizes}")
+    right = all(isinstance(n, int) and n >= 0 for n in sizes.values()) and sizes["train"]
+    require(right, f"sizes must be whole numbers, and train at least 1, not {sizes}")
     facts, splits, notes, done = DATASETS[like], {}, [], 0
     for key, count in ((key, count) for key, count in sizes.items() if count):
-        images, votes = drawn_faces(count, split_seed(seed, key), size=facts.size, channels=facts.channels)
+        images, votes = drawn_faces(count, split_seed(seed, key), facts.size, facts.channels)
         splits[key], dropped = voted_split(images, votes, facts.classes)
         notes.append(f"{key}: {dropped:,} of {count:,} faces thrown away")
         done += count
@@ -245,92 +258,92 @@ def _draw_splits(like: str, seed: int, sizes: dict, progress: Callable | None) -
     rule = RULE if facts.classes == EXPRESSIONS else RULE + ", contempt"
     return splits, Found(f"drawn faces, seed {seed}", rule, "mixcut.faces", ["mixcut.faces"], notes)
 
-# %% ../nbs/03_data.ipynb #c8433ed8
+# %% ../nbs/03_data.ipynb #d81a458a
 def _read_drawn(root=None, progress=None, *, seed=0, train=3000, valid=300, test=600) -> tuple:
     "Drawn faces in the shape of FER2013Plus; 0 for no such split."
     return _draw_splits("fer2013plus", seed, {"train": train, "valid": valid, "test": test}, progress)
 
-# %% ../nbs/03_data.ipynb #94b7828e
+# %% ../nbs/03_data.ipynb #de934468
 def _read_drawn_rgb(root=None, progress=None, *, seed=0, train=1000, test=300) -> tuple:
     "Drawn faces in the shape of RAF-DB; 0 for no such split."
     return _draw_splits("rafdb", seed, {"train": train, "test": test}, progress)
 
-# %% ../nbs/03_data.ipynb #98ddca9c
+# %% ../nbs/03_data.ipynb #1e823974
 READERS = {"drawn": _read_drawn, "drawn-rgb": _read_drawn_rgb}
 
-# %% ../nbs/03_data.ipynb #2e1af840
+# %% ../nbs/03_data.ipynb #392c8e62
 def drawn_sizes(name: str) -> dict:
     "How many faces are drawn by default, by split; `name` is `drawn` or `drawn-rgb`."
     takes = inspect.signature(READERS[name]).parameters
     return {key: takes[key].default for key in ("train", "valid", "test") if key in takes}
 
-# %% ../nbs/03_data.ipynb #aaa35c0b
+# %% ../nbs/03_data.ipynb #12282811
 _RECIPES = {
     "drawn": "Nothing to get: the faces are drawn by mixcut.faces, in the shape of FER2013Plus. Free to use.",
     "drawn-rgb": "Nothing to get: the faces are drawn by mixcut.faces, in the shape of RAF-DB. Free to use.",
     "fer2013plus": """FER2013Plus is the faces of FER2013 with the votes of FER+.
-1. Faces: from Kaggle, "Challenges in Representation Learning: Facial Expression Recognition Challenge" (2013),
-   after signing in and accepting its rules: fer2013.csv (in fer2013.tar.gz) or icml_face_data.csv. The images were
-   gathered from the web: research use only.
+1. Faces: from Kaggle, "Challenges in Representation Learning: Facial Expression Recognition Challenge"
+   (2013), after signing in and accepting its rules: fer2013.csv (in fer2013.tar.gz) or icml_face_data.csv.
+   The images were gathered from the web: research use only.
 2. Votes: fer2013new.csv from https://github.com/microsoft/FERPlus (Microsoft, MIT licence).
 3. Put both into one folder, the root:   root/fer2013.csv   root/fer2013new.csv
 Or the folders that FER+'s script writes, and fer2013new.csv beside them:
    root/FER2013Train/*.png   root/FER2013Train/label.csv   and FER2013Valid, FER2013Test.""",
-    "rafdb": """RAF-DB is given by its authors, on request, for non-commercial research only; it may not be passed on.
-1. Read the terms on http://www.whdeng.cn/raf/model1.html and ask by e-mail, from a university's or an institute's
-   address.
+    "rafdb": """RAF-DB is given by its authors, on request, for non-commercial research only.
+It may not be passed on.
+1. Read the terms on http://www.whdeng.cn/raf/model1.html and ask by e-mail, from a university's address.
 2. Unpack the basic part, with the aligned images, into the root:
    root/basic/Image/aligned/train_00001_aligned.jpg   root/basic/EmoLabel/list_patition_label.txt
-The common mirror's layout is read too:   root/DATASET/train/1/*.jpg .. 7   root/train_labels.csv   and the same for test.
+The common mirror is read too:   root/DATASET/train/1/*.jpg .. 7   root/train_labels.csv   and so for test.
 The compound part is another task, and is refused.""",
     "folder": """Your own images, a folder per class, on your own terms:
    root/train/CLASS/*.png   root/valid/CLASS/*.png   root/test/CLASS/*.png   (valid and test may be missing),
 or root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 }
 
-# %% ../nbs/03_data.ipynb #ca2895de
+# %% ../nbs/03_data.ipynb #a8c3ca7f
 NAMES = tuple(_RECIPES)
 
-# %% ../nbs/03_data.ipynb #eaaafe1e
+# %% ../nbs/03_data.ipynb #cce64f23
 def one_of(name: str, names: tuple, what: str) -> str:
     "The same name. Raises `DataError`, with the nearest valid name, unless it is one of `names`."
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise DataError(f"no {what} {name!r}{hint}. There are: {', '.join(names) or 'none'}")
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    require(name in names, f"no {what} {name!r}{hint}. There are: {', '.join(names) or 'none'}")
     return name
 
-# %% ../nbs/03_data.ipynb #4ecc355f
+# %% ../nbs/03_data.ipynb #ef85ffed
 def recipe(
     name: str,  # one of `NAMES`
 ) -> str:  # plain text, several lines
     "How to get a data set, where to put it, and on what terms it may be used. Raises `DataError`."
     return _RECIPES[one_of(name, NAMES, "data set")]
 
-# %% ../nbs/03_data.ipynb #7a0a2467
+# %% ../nbs/03_data.ipynb #122248de
 def _check_filled(name: str, splits: dict, found: Found):
     "Raise `DataError` unless there is a training split and each split has images."
     for key in ("train", *splits):
-        if key not in splits or not len(splits[key]):
-            raise DataError(f"{name}: no image is left in the {key} split. {'. '.join(found.notes)}")
+        right = key in splits and len(splits[key])
+        require(right, f"{name}: no image is left in the {key} split. {'. '.join(found.notes)}")
 
-# %% ../nbs/03_data.ipynb #c33dffd4
-def _warn_of(name: str, splits: dict, found: Found):
+# %% ../nbs/03_data.ipynb #a6add8f0
+def _warn_of(data: Dataset):
     "Warn of what was left out, and of counts that differ from the paper's."
-    if found.warned:
-        warnings.warn(f"{name}: {'; '.join(found.warned)}", DataWarning, stacklevel=3)
-    if texts := differences(name, splits):
-        text = f"{name} ({found.layout}) differs from the paper's counts: {'; '.join(texts)}"
+    counts = "; ".join(differences(data.name, data.splits))
+    if data.found.warned:
+        warnings.warn(f"{data.name}: {'; '.join(data.found.warned)}", DataWarning, stacklevel=3)
+    if counts:
+        text = f"{data.name} ({data.found.layout}) differs from the paper's counts: {counts}"
         warnings.warn(text, DataWarning, stacklevel=3)
 
-# %% ../nbs/03_data.ipynb #7fd07094
+# %% ../nbs/03_data.ipynb #1bbf88b1
 def load(
     name: str,  # `drawn`, `drawn-rgb`, `fer2013plus`, `rafdb` or `folder`
     root=None,  # the folder that holds the data; drawn faces need none
     progress: Callable | None = None,  # called as `(done, total, what)` while images are read
-    **options,  # drawn: `seed`, `train`, `valid`, `test`; folder: `seed`, `size`, `channels`, `skip_corrupt`
+    **options,  # drawn: seed, train, valid, test; folder: seed, size, channels, skip_corrupt
 ) -> Dataset:
-    "A data set by name. Raises `DataError`; warns of what was left out and of counts that are not the paper's."
+    "A data set by name. Raises `DataError`; warns of what is left out, and of counts not as in the paper."
     read = READERS[one_of(name, NAMES, "data set")]
     takes = tuple(inspect.signature(read).parameters)[2:]  # after the root and progress
     for option in options:
@@ -340,5 +353,5 @@ def load(
     data = Dataset(name, splits["train"], splits.get("valid"), splits.get("test"), found)
     found.checksum = data.fingerprint
     found.notes = found.warned + found.notes + _copy_notes(find_copies(data.splits))
-    _warn_of(name, splits, found)
+    _warn_of(data)
     return data

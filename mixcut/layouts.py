@@ -23,28 +23,21 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from .data import READERS, RULE, DataError, DataWarning, Found, Split, majority, recipe, voted_split
+from .data import READERS, RULE, DataError, DataWarning, Found, Split
+from .data import majority, recipe, require, voted_split, where
 from .faces import VOTES
 from .paper import DATASETS
 
-# %% ../nbs/04_layouts.ipynb #b97b03b1
-def where(path, line: int | None = None) -> str:
-    "A place, for messages: the folder's name, the file's name and the line."
-    path = Path(path)
-    name = os.fsencode(f"{path.parent.name}/{path.name}").decode("utf-8", "replace")  # a name need not be text
-    return name + (f", line {line}" if line else "")
-
-# %% ../nbs/04_layouts.ipynb #50bd24b3
+# %% ../nbs/04_layouts.ipynb #818c6f01
 def _regular(path):
-    "Raise `DataError` for what is no file of bytes: a pipe would be waited for, a device read for ever."
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise DataError(f"{where(path)} is not a regular file. Put the file itself there")
+    "Raise `DataError` for a pipe, which would be waited for, or a device, which does not end."
+    require(stat.S_ISREG(os.stat(path).st_mode), "is not a regular file. Put the file itself there", path)
 
-# %% ../nbs/04_layouts.ipynb #7db92904
+# %% ../nbs/04_layouts.ipynb #29b5b622
 def _unreadable(error: OSError):
     raise DataError(f"{where(error.filename)}: cannot be read ({error.strerror})") from error
 
-# %% ../nbs/04_layouts.ipynb #c0bb0c79
+# %% ../nbs/04_layouts.ipynb #98a08c04
 def entries(folder: Path) -> list:
     "What lies in a folder, by name, without hidden things and what macOS adds to archives."
     try:
@@ -52,121 +45,107 @@ def entries(folder: Path) -> list:
     except OSError as error:
         _unreadable(error)
 
-# %% ../nbs/04_layouts.ipynb #c17bd3c0
+# %% ../nbs/04_layouts.ipynb #96fa5ca6
 def subfolders(folder: Path) -> list:
     return [path for path in entries(folder) if path.is_dir()]
 
-# %% ../nbs/04_layouts.ipynb #218905a9
-def _identity(path) -> tuple:
-    "What two paths to one folder have in common."
-    facts = os.stat(path)
-    return facts.st_dev, facts.st_ino
-
-# %% ../nbs/04_layouts.ipynb #7d4c5d86
-_KINDS = (".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
-          ".webp").split()
+# %% ../nbs/04_layouts.ipynb #9083e514
+_KINDS = (".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tga "
+          ".tif .tiff .webp").split()
 EXTENSIONS = tuple(end for end in _KINDS if Image.registered_extensions().get(end) in Image.OPEN)
 
-# %% ../nbs/04_layouts.ipynb #869c1db3
+# %% ../nbs/04_layouts.ipynb #22f40c9a
 def files_below(folder: Path) -> tuple:
-    "Images, and other files, in a folder and below it, by name. A folder that was seen is not entered again."
-    images, others, seen = [], [], {_identity(parent) for parent in Path(folder).resolve().parents}
+    "Images, and other files, in a folder and below it, by name. No folder is entered twice."
+    images, others, seen = [], [], {str(parent) for parent in Path(folder).resolve().parents}
     for place, inner, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        if (identity := _identity(place)) in seen:
-            inner.clear()
-            continue
-        seen.add(identity)
-        inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
-        for name in sorted(name for name in names if not name.startswith(".")):
+        again = (real := os.path.realpath(place)) in seen
+        seen.add(real)
+        inner[:] = [] if again else sorted(name for name in inner if not name.startswith((".", "__")))
+        for name in sorted(name for name in names if not again and not name.startswith(".")):
             (images if name.lower().endswith(EXTENSIONS) else others).append(Path(place, name))
     return images, others
 
-# %% ../nbs/04_layouts.ipynb #4572048a
+# %% ../nbs/04_layouts.ipynb #bde57a50
 def _left_out(place: str, files: list, total: int, why: str = "no images by their names") -> list:
-    "A text for files that are not used, with their endings; none where there are none."
+    "A text for files that are not used, if there are any, with their endings."
     ends = Counter(path.suffix.lower() or "no ending" for path in files)
     kinds = ", ".join(f"{end} {count}" for end, count in ends.most_common(6))
-    return [f"{place}: {len(files):,} of {total:,} files are left out, {why} ({kinds})"] if files else []
+    text = f"{place}: {len(files):,} of {total:,} files are left out, {why} ({kinds})"
+    return [text] if files else []
 
-# %% ../nbs/04_layouts.ipynb #c7cb0121
+# %% ../nbs/04_layouts.ipynb #3f3bd0ab
 def look(root: Path, what: str, at: Callable) -> Path | None:
     "What `at` gives for the root or, if it gives None, for the one folder in it. Raises `DataError` for two."
     if hit := at(root):
         return hit
-    hits = {folder: hit for folder in subfolders(root) if (hit := at(folder))}
-    if len(hits) > 1:
-        names = " and in ".join(folder.name for folder in hits)
-        raise DataError(f"{what} is in {names}. Give the one that is meant as the root")
+    hits = {folder.name: hit for folder in subfolders(root) if (hit := at(folder))}
+    require(len(hits) < 2, f"{what} is in {' and in '.join(hits)}. Give the one that is meant as the root")
     return next(iter(hits.values()), None)
 
-# %% ../nbs/04_layouts.ipynb #35b3b4a1
+# %% ../nbs/04_layouts.ipynb #c744eb58
 def look_for(root: Path, name: str) -> Path | None:
-    "The file or folder `name` in the root or one folder below."
+    "The file or folder `name` in the root or one folder below; a broken link is there too."
     return look(root, name, lambda folder: folder / name if os.path.lexists(folder / name) else None)
 
-# %% ../nbs/04_layouts.ipynb #f81f8ce4
+# %% ../nbs/04_layouts.ipynb #fc3758c9
 def _check_root(name: str, root) -> Path:
     "The root as a path. Raises `DataError`, with the recipe, unless it is a folder with something in it."
-    if root is None:
-        raise DataError(f"{name} needs a root: the folder that holds it.\n\n{recipe(name)}")
+    help = f"\n\n{recipe(name)}"
+    require(root is not None, f"{name} needs a root: the folder that holds it.{help}")
     root = Path(root).expanduser()
-    if not root.is_dir():
-        trouble = "is a file: unpack it, and give the folder" if root.is_file() else "does not exist"
-        raise DataError(f"{root} {trouble}.\n\n{recipe(name)}")
-    if not entries(root):
-        raise DataError(f"{root} is empty.\n\n{recipe(name)}")
+    require(not root.is_file(), f"{root} is a file: unpack it, and give the folder.{help}")
+    require(root.is_dir(), f"{root} does not exist.{help}")
+    require(entries(root), f"{root} is empty.{help}")
     return root
 
-# %% ../nbs/04_layouts.ipynb #fc7873ef
-def _not_found(name: str, root: Path, lacking: str) -> DataError:
-    "The error to raise where no layout is recognised."
+# %% ../nbs/04_layouts.ipynb #e3d1dce7
+def _nothing_found(name: str, root: Path, lacking: str):
+    "Raise the `DataError` for a root in which no layout is recognised."
     names = [path.name for path in entries(root)]
     more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return DataError(f"{lacking} in {root}, which holds {', '.join(names[:8])}{more}.\n\n{recipe(name)}")
+    require(False, f"{lacking} in {root}, which holds {', '.join(names[:8])}{more}.\n\n{recipe(name)}")
 
-# %% ../nbs/04_layouts.ipynb #8ba9ee85
+# %% ../nbs/04_layouts.ipynb #b848c19a
 _SPLIT_WORDS = {"train": "train", "training": "train", "trn": "train", "val": "valid", "valid": "valid",
                 "validation": "valid", "dev": "valid", "test": "test", "testing": "test", "tst": "test",
                 "eval": "?", "evaluation": "?", "holdout": "?", "trainval": "?"}
-_FILLERS = set("aligned class classes crop cropped data dataset db face faces fer ferplus folder image images img "
-               "imgs raf set sets split splits".split())
+_FILLERS = set("aligned class classes crop cropped data dataset db face faces fer ferplus folder image "
+               "images img imgs raf set sets split splits".split())
 
-# %% ../nbs/04_layouts.ipynb #4829a5dd
+# %% ../nbs/04_layouts.ipynb #74a4b905
 def split_name(folder: str) -> str | None:
     "`train`, `valid` or `test`; None for no split's name, `?` for one that is not clear."
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", folder).lower()
     text = re.sub(r"public[^a-z]*test", " val ", re.sub(r"private[^a-z]*test", " test ", text))
     words = [re.sub(r"(?<=.)(sets?|data|images|folder)$", "", word) for word in re.findall("[a-z]+", text)]
     found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
-    clear = len(found) == 1 and all(word in _SPLIT_WORDS or word in _FILLERS | {""} for word in words)
+    clear = len(found) == 1 and all(word in _SPLIT_WORDS or word in _FILLERS for word in words)
     return None if not found else found.pop() if clear else "?"
 
-# %% ../nbs/04_layouts.ipynb #4c91204a
-def splits_in(folder: Path, start: str = "") -> dict:
-    "Split's name → folders in `folder` that are called so (and begin with `start`), `?` for those not clear."
+# %% ../nbs/04_layouts.ipynb #dab79917
+def splits_in(folder: Path) -> dict:
+    "Split's name, or `?` if it is not clear, → the folders that are called so."
     found = {}
     for path in subfolders(folder):
-        if (split := split_name(path.name)) and path.name.lower().startswith(start):
+        if split := split_name(path.name):
             found.setdefault(split, []).append(path)
     return found
 
-# %% ../nbs/04_layouts.ipynb #fe229685
-def one_each(base: Path, found: dict) -> dict:
-    "Split's name → its folder. Raises `DataError` for unclear names, two folders of one split, none to train on."
+# %% ../nbs/04_layouts.ipynb #9bd6476b
+def one_each(base: Path) -> dict:
+    "Split's name → its folder. Raises `DataError` for unclear names, two folders of one split, no train."
+    found = splits_in(base)
     for split, folders in found.items():
-        names = [folder.name for folder in folders]
-        if split == "?":
-            raise DataError(f"{where(folders[0])} looks like a split, but not clearly like train, valid or test. "
-                            "Rename it, or move it away")
-        if len(names) > 1:
-            raise DataError(f"{base.name} has {' and '.join(names)}. Keep one of them")
-    if "train" not in found:
-        names = ", ".join(folder.name for folders in found.values() for folder in folders)
-        raise DataError(f"{base.name} has {names}, but no train. Put classes into train/CLASS, or, if "
-                        "it is meant as a class, give it another name")
+        names = " and ".join(folder.name for folder in folders)
+        text = f"{base.name}/{names} looks like a split, but not clearly like train, valid or test. "
+        require(split != "?", text + "Rename it, or move it away")
+        require(len(folders) == 1, f"{base.name} has {names}. Keep one of them")
+    text = f"{base.name} has {', '.join(folders[0].name for folders in found.values())}, but no train. Put "
+    require("train" in found, text + "classes into train/CLASS or, if it is one, give it another name")
     return {split: found[split][0] for split in ("train", "valid", "test") if split in found}
 
-# %% ../nbs/04_layouts.ipynb #6b4c69e5
+# %% ../nbs/04_layouts.ipynb #c305388b
 def _beside(folder: Path, used) -> list:
     "Texts for what lies in a folder beside what is used."
     rest = [path for path in entries(folder) if path not in used]
@@ -175,28 +154,26 @@ def _beside(folder: Path, used) -> list:
     files = [path for path in rest if path not in inside]
     return texts + _left_out(folder.name, files, len(files), "beside the folders")
 
-# %% ../nbs/04_layouts.ipynb #8e872a57
+# %% ../nbs/04_layouts.ipynb #da7ee6a6
 @contextmanager
 def _opened(path):
-    "An image file, its header read. Raises `DataError` with its name for what is none, is too large, or fails."
+    "An image file, its header read. Raises `DataError` for what is none, is too large, or fails inside."
     try:
         _regular(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is below
             image = Image.open(path)
         with image:
-            limit = Image.MAX_IMAGE_PIXELS  # None is Pillow's word for no limit
-            if limit is not None and image.width * image.height > limit:
-                size = f"{image.width:,} × {image.height:,}"
-                raise DataError(f"{where(path)}: {size} pixels are more than {limit:,}. Make the image smaller")
+            size, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS or float("inf")
+            require(size <= limit, f"{size:,} pixels are more than {limit:,}. Make the image smaller", path)
             yield image
     except DataError:
         raise
     except Exception as error:  # decoders raise of every kind
-        kind = type(error).__name__
-        raise DataError(f"{where(path)}: cannot be decoded ({kind}). Unpack or copy the image again") from error
+        text = f"cannot be decoded ({type(error).__name__}). Unpack or copy the image again"
+        raise DataError(f"{where(path)}: {text}") from error
 
-# %% ../nbs/04_layouts.ipynb #78e9d8d6
+# %% ../nbs/04_layouts.ipynb #7a6f2879
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation → Pillow's `Transpose`
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -207,62 +184,59 @@ def _upright(image: Image.Image) -> Image.Image:
         turn = None
     return image if turn is None else image.transpose(turn)
 
-# %% ../nbs/04_layouts.ipynb #50c836e7
+# %% ../nbs/04_layouts.ipynb #0dcd9891
 def _eight_bits(image: Image.Image, deep: bool, path) -> Image.Image:
     "Eight bits a channel. Raises `DataError` where the range of a `deep` image is not known."
     again = "Save it with 8 bits a channel"
-    if image.mode == "F":
-        raise DataError(f"{where(path)}: floating-point pixels, whose range is not known. {again}")
+    require(image.mode != "F", f"floating-point pixels, whose range is not known. {again}", path)
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{where(path)}: pixels run from {values.min()} to {values.max()}, not 0 to 65535. {again}")
+        low, high = values.min(), values.max()
+        require(low >= 0 and high < 2**16, f"pixels from {low} to {high}, not 0 to 65535. {again}", path)
         image = Image.fromarray((values >> 8).astype(np.uint8))
-    if deep and max(high for _, high in image.convert("RGB").getextrema()) < 64:
-        raise DataError(f"{where(path)}: the brightest of its 16-bit pixels is under a quarter of white, as if it "
-                        f"held fewer bits. {again}")
+    if deep:
+        high = max(high for _, high in image.convert("RGB").getextrema())
+        require(high > 63, f"its 16 bits stay under a quarter of white, as if they were fewer. {again}", path)
     return image
 
-# %% ../nbs/04_layouts.ipynb #60152e1f
+# %% ../nbs/04_layouts.ipynb #e773c567
 def _opaque(image: Image.Image, path) -> Image.Image:
     "RGB, on white where the image is transparent."
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         image = image.convert("RGBA")
         if image.getextrema()[3][1] == 0:
-            warnings.warn(f"{where(path)}: every pixel is transparent; it becomes white", DataWarning, stacklevel=3)
+            warnings.warn(f"{where(path)}: every pixel is transparent; it becomes white", DataWarning)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
-# %% ../nbs/04_layouts.ipynb #f3a8c3a2
+# %% ../nbs/04_layouts.ipynb #418f45fc
 def fit_square(image: Image.Image, size: int) -> Image.Image:
     "The shorter side scaled to `size` (antialiased), then the middle."
     return F.center_crop(F.resize(image, size, antialias=True), size)
 
-# %% ../nbs/04_layouts.ipynb #c870d19c
+# %% ../nbs/04_layouts.ipynb #a685d53a
 def decode(
     path,  # an image file
     size: int | None = None,  # side, pixels; None: as large as it is
     channels: int = 3,  # 1 grey or 3 RGB
     fit: bool = False,  # scale and crop to `size`; otherwise another size is an error
 ) -> np.ndarray:  # uint8 `[C, H, W]`
-    "One image, upright. Raises `DataError` with its name if it is corrupt, not of its size, or of unknown range."
+    "One image, upright. Raises `DataError` if it is corrupt, not of its size, or of unknown range."
     with _opened(path) as image:
         deep = image.mode.startswith("I") or ";16" in str(image.tile)
         image.load()
         image = _eight_bits(_upright(image), deep, path)
         if image.mode != "L" or channels == 3 or "transparency" in image.info:
             image = _opaque(image, path).convert("L" if channels == 1 else "RGB")
-    if fit:
-        image = fit_square(image, size)
-    elif size and image.size != (size, size):
-        seen = f"{image.width} × {image.height}"
-        raise DataError(f"{where(path)}: {seen} pixels, not {size} × {size}. Is it from another edition?")
+    image = fit_square(image, size) if fit else image
+    text = f"{image.width} × {image.height} pixels, not {size} × {size}. Is it from another edition?"
+    require(size is None or image.size == (size, size), text, path)
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
-# %% ../nbs/04_layouts.ipynb #12e923d9
+# %% ../nbs/04_layouts.ipynb #c5d8a52f
 def decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, progress=None) -> tuple:
-    "Images `[M, C, size, size]` and their M places in `paths`; errors go to the list `skipped`, if there is one."
+    "Images `[M, C, size, size]` and their places in `paths`; errors go to the list `skipped` or are raised."
     images, good = np.empty((len(paths), channels, size, size), np.uint8), []
     for i, path in enumerate(paths):
         try:
@@ -275,95 +249,90 @@ def decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, p
         _report(progress, i + 1, len(paths), "decoding images")
     return torch.from_numpy(images[:len(good)]), good
 
-# %% ../nbs/04_layouts.ipynb #307edbca
+# %% ../nbs/04_layouts.ipynb #ad901f21
 def _report(progress: Callable | None, done: int, total: int, what: str):
     "Call `progress(done, total, what)` every 512 steps and at the end."
     if progress is not None and (done == total or done % 512 == 0):
         progress(done, total, what)
 
-# %% ../nbs/04_layouts.ipynb #2dbbedfc
-@contextmanager
-def _reading(path):
-    "Turn what can go wrong while a text file is read into a `DataError`."
+# %% ../nbs/04_layouts.ipynb #683ad345
+def _decode_splits(parts: dict, classes: tuple, *how, progress: Callable | None) -> dict:
+    "Split's name → `Split`, from split's name → (path, label) of each image; `how` as for `decode_all`."
+    splits = {}
+    for key, pairs in parts.items():
+        images, good = decode_all([path for path, _ in pairs], *how, progress=progress)
+        labels = torch.tensor([pairs[i][1] for i in good], dtype=torch.int64)
+        splits[key] = Split(images, labels, classes)
+    return splits
+
+# %% ../nbs/04_layouts.ipynb #d94cb9e1
+def class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
+    "(path, label) of each class's images, and what is left out. Raises `DataError` for an empty class."
+    odd = sorted({path.name for path in subfolders(folder)} ^ set(classes))
+    text = f"{folder.name}: the class folders differ from those to train on: {', '.join(odd)}. "
+    require(not odd, text + "Each split needs the same: add them here, or remove them from every split")
+    pairs, warned = [], _beside(folder, subfolders(folder))
+    for label, name in enumerate(classes):
+        images, others = files_below(folder / name)
+        warned += _left_out(place + name, others, len(images) + len(others))
+        text = f"{place}{name}: no image in this class, {len(others)} other files. Put images there "
+        text += f"({', '.join(EXTENSIONS)}), or remove the class from every split"
+        require(images, text)
+        pairs += [(path, label) for path in images]
+    return pairs, warned
+
+# %% ../nbs/04_layouts.ipynb #7fdaf5bc
+def _rows(path) -> Iterator:
+    "Line number and cells of each row that is not empty. Raises `DataError` for what is no CSV in UTF-8."
     try:
         _regular(path)
-        with open(path, "rb") as file:
-            if (start := file.read(64))[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
-                raise DataError(f"{where(path)} is UTF-16 text, or no text. Save it as CSV in UTF-8")
-        yield
-    except UnicodeDecodeError as error:
-        byte = f"{error.object[error.start]:#x}"
-        raise DataError(f"{where(path)}: byte {byte} is not UTF-8 text. Unpack or download the file again") from error
-    except csv.Error as error:
-        raise DataError(f"{where(path)}: not a CSV file ({error}). Unpack or download the file again") from error
-    except OSError as error:
-        raise DataError(f"{where(path)}: cannot be read ({error.strerror})") from error
+        with open(path, encoding="utf-8-sig") as file:  # a row has some ten thousand characters
+            reader = csv.reader(iter(lambda: file.readline(1_000_000), ""), skipinitialspace=True)
+            for cells in reader:
+                if any(cells):
+                    yield reader.line_num, [cell.strip() for cell in cells]
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        utf16 = getattr(error, "object", b"")[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = "UTF-16 text. Save it as" if utf16 else f"cannot be read ({error}). Download it again, as"
+        raise DataError(f"{where(path)}: {text} CSV text in UTF-8") from error
 
-# %% ../nbs/04_layouts.ipynb #9f5a3235
-_LONGEST = 1_000_000  # characters of a line; a face has some ten thousand
-
-def _lines(path) -> Iterator:
-    "The number and text of each line that is not empty. Raises `DataError`."
-    with _reading(path), open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_LONGEST), ""), 1):
-            if len(line) == _LONGEST:
-                raise DataError(f"{where(path, number)}: more than {_LONGEST:,} characters. Is it the right file?")
-            if line.strip():
-                yield number, line.strip()
-
-# %% ../nbs/04_layouts.ipynb #d6ef5eaa
-def _rows(path) -> Iterator:
-    "The number and cells of each line of a CSV file. Raises `DataError`, also for other separators than commas."
-    with _reading(path):
-        for number, line in _lines(path):
-            if number == 1 and (other := re.findall("[;\t]", line)) and len(other) > line.count(","):
-                mark = "semicolons" if ";" in other else "tabs"
-                raise DataError(f"{where(path)}: its columns are separated by {mark}. Save it with commas")
-            # splitting at commas is ten times as fast, and only label.csv has quotes
-            cells = next(csv.reader([line], skipinitialspace=True)) if '"' in line else line.split(",")
-            yield number, [cell.strip() for cell in cells]
-
-# %% ../nbs/04_layouts.ipynb #02e60381
+# %% ../nbs/04_layouts.ipynb #d4ee62ae
 def _columns(path, wanted: tuple) -> Iterator:
     "Line number and the wanted cells of a CSV file with a header. Raises `DataError`."
     rows = _rows(path)
     _, header = next(rows, (1, []))
-    if missing := [name for name in wanted if name not in header]:
-        there = ", ".join(header)[:300] or "none"
-        raise DataError(f"{where(path)}: no column {', '.join(missing)}; there are {there}. Is it the right file?")
+    marks = re.findall("[;\t\0]", "".join(header))
+    require(not marks, "separated by semicolons or tabs, or UTF-16. Save it with commas, in UTF-8", path)
+    lacking, there = [name for name in wanted if name not in header], ", ".join(header)[:300] or "none"
+    require(not lacking, f"no column {', '.join(lacking)}; there are {there}. Is it the right file?", path)
     places = [header.index(name) for name in wanted]
     for line, cells in rows:
-        if len(cells) != len(header):
-            raise DataError(f"{where(path, line)}: {len(cells)} cells, but the header has {len(header)}. Is it cut short?")
+        text = f"{len(cells)} cells, but the header has {len(header)}. Is the file cut short?"
+        require(len(cells) == len(header), text, path, line)
         yield line, [cells[place] for place in places]
 
-# %% ../nbs/04_layouts.ipynb #eef383fa
+# %% ../nbs/04_layouts.ipynb #613b10ed
 USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 
-def _split_of(usage: str, place: str) -> str:
+def _split_of(usage: str, path, line: int) -> str:
     "The split that FER2013's `Usage` column means."
-    if usage not in USAGE:
-        raise DataError(f"{place}: Usage is {usage[:40]!r}, not one of {', '.join(USAGE)}")
+    require(usage in USAGE, f"Usage is {usage[:40]!r}, not one of {', '.join(USAGE)}", path, line)
     return USAGE[usage]
 
-# %% ../nbs/04_layouts.ipynb #e04318c2
-def _vote_numbers(cells: list, place: str) -> list:
+# %% ../nbs/04_layouts.ipynb #d10ab6e0
+def _vote_numbers(cells: list, path, line: int) -> list:
     "Votes as numbers. Raises `DataError` unless they are whole, not negative and not all zero."
-    try:
-        votes = [float(cell) for cell in cells]
-    except ValueError:
-        votes = [-1]
-    if not all(vote >= 0 and vote % 1 == 0 for vote in votes) or not any(votes):
-        seen = ", ".join(cells)[:80]
-        raise DataError(f"{place}: votes must be whole numbers from 0 up and not all zero, not {seen}. Download the file again")
-    return [int(vote) for vote in votes]
+    votes = [int(float(cell)) for cell in cells if re.fullmatch(r"[0-9]{1,6}(\.0*)?", cell)]
+    text = f"votes must be whole numbers from 0 up and not all zero, not {', '.join(cells)[:80]}"
+    require(len(votes) == len(cells) and any(votes), text + ". Download the file again", path, line)
+    return votes
 
-# %% ../nbs/04_layouts.ipynb #9c36790f
+# %% ../nbs/04_layouts.ipynb #96e11bba
 def _numbers(names: pd.Series) -> pd.Series:
     "The number in each image name, NaN where there is none."
     return names.str.extract(r"(\d+)\D*$")[0].astype(float)
 
-# %% ../nbs/04_layouts.ipynb #1f28c16b
+# %% ../nbs/04_layouts.ipynb #eac1eb56
 _ASTRAY = 4  # image names of the published file that are out of the running order
 
 def _out_of_order(names: pd.Series) -> int:
@@ -374,176 +343,174 @@ def _out_of_order(names: pd.Series) -> int:
         ends[k:k + 1] = [number]
     return len(numbers) - len(ends)
 
-# %% ../nbs/04_layouts.ipynb #b0743edd
-def _table(rows: list, path, empty: str) -> pd.DataFrame:
+# %% ../nbs/04_layouts.ipynb #12487ad1
+def _vote_table(rows: list, path) -> pd.DataFrame:
     "Rows of line, split, image and ten votes as a table. Raises `DataError` if there are none."
-    if not rows:
-        raise DataError(f"{where(path)} {empty}")
+    require(rows, f"{where(path)} is empty: it has no votes. Unpack or download it again")
     return pd.DataFrame(rows, columns=["line", "split", "image", *VOTES])
 
-# %% ../nbs/04_layouts.ipynb #72b7f1f4
+# %% ../nbs/04_layouts.ipynb #583d14fd
 def read_votes(path) -> pd.DataFrame:
-    "FER+'s `fer2013new.csv`: line, split, image (a name or \"\") and ten votes. Raises `DataError` with the line."
+    "FER+'s `fer2013new.csv`: line, split, image (a name or nothing), ten votes. Raises `DataError`."
     rows = []
     for line, (usage, image, *cells) in _columns(path, ("Usage", "Image name", *VOTES)):
-        place = where(path, line)
-        rows.append([line, _split_of(usage, place), image, *_vote_numbers(cells, place)])
-    table = _table(rows, path, "has a header and no votes. Download the file again")
-    if (astray := _out_of_order(table.image)) > _ASTRAY:
-        raise DataError(f"{where(path)}: {astray:,} image names are out of their running order ({_ASTRAY} are in the "
-                        "published file). Was it sorted? Download the file again")
+        rows.append([line, _split_of(usage, path, line), image, *_vote_numbers(cells, path, line)])
+    table = _vote_table(rows, path)
+    text = f"{_out_of_order(table.image):,} image names are out of their running order ({_ASTRAY} are in the "
+    text += "published file). Was it sorted? Download the file again"
+    require(_out_of_order(table.image) <= _ASTRAY, text, path)
     return table
 
-# %% ../nbs/04_layouts.ipynb #de6ee672
+# %% ../nbs/04_layouts.ipynb #17efc080
 def own_rows(votes: pd.DataFrame) -> pd.DataFrame:
-    "The named rows, each name once: the row whose name is in its place. `doubled` marks names that stood twice."
+    "The named rows, each name once: the row whose name is in its place. `doubled`: the name stood twice."
     named = votes[votes.image != ""]
     twice, number = named.image.duplicated(keep=False), _numbers(named.image)
-    if (lost := named.image[twice & number.isna()]).size:
-        raise DataError(f"the image name {lost.iloc[0]} stands twice among the votes, and has no number to tell whose it is")
+    lost = ", ".join(named.image[twice & number.isna()].head(1))
+    require(not lost, f"the image name {lost} stands twice among the votes, and has no number to tell whose")
     before = number.mask(twice).ffill().bfill().fillna(0)
     nearest = (number - before).abs().sort_values(kind="stable").index
-    return named.assign(doubled=twice).loc[named.loc[nearest].image.drop_duplicates().index.sort_values()]
+    own = named.loc[nearest].image.drop_duplicates().index.sort_values()
+    return named.assign(doubled=twice).loc[own]
 
-# %% ../nbs/04_layouts.ipynb #ad3125ba
-def _pixels(text: str, place: str) -> np.ndarray:
+# %% ../nbs/04_layouts.ipynb #356ba06a
+def _pixels(text: str, path, line: int) -> np.ndarray:
     "One face, uint8 `[1, 48, 48]`, from a cell. Raises `DataError` for other numbers than 2,304 of 0..255."
     try:
         values = np.fromstring(text, dtype=np.int64, sep=" ")
-    except ValueError as error:
-        bad = next((word for word in text.split() if not word.isdigit()), text[:20])
-        raise DataError(f"{place}: pixel {bad[:20]!r} is not a whole number. Download the file again") from error
-    if len(values) != 48 * 48:
-        raise DataError(f"{place}: {len(values):,} pixels, not 2,304 (48 × 48). Is the file cut short?")
-    if len(bad := values[(values < 0) | (values > 255)]):
-        raise DataError(f"{place}: pixel {bad[0]} is outside 0..255. Download the file again")
+    except ValueError:
+        bad = next((word for word in text.split() if not word.isdigit()), text)
+        require(False, f"pixel {bad[:20]!r} is not a whole number. Download the file again", path, line)
+    require(len(values) == 2304, f"{len(values):,} pixels, not 2,304 (48 × 48). Is it cut short?", path, line)
+    bad = values.min() if values.min() < 0 else values.max()
+    require(0 <= bad <= 255, f"pixel {bad} is outside 0..255. Download the file again", path, line)
     return values.astype(np.uint8).reshape(1, 48, 48)
 
-# %% ../nbs/04_layouts.ipynb #d3365ac6
+# %% ../nbs/04_layouts.ipynb #d3cb5ec2
 def _read_pixels(path, votes: pd.DataFrame, progress: Callable | None) -> torch.Tensor:
-    "FER2013's pixels, uint8 `[N, 1, 48, 48]`. Raises `DataError` unless each row's usage is that of its votes."
-    images, done, splits = np.empty((len(votes), 1, 48, 48), np.uint8), 0, votes.split.tolist()
+    "FER2013's pixels, uint8 `[N, 1, 48, 48]`. Raises `DataError` unless each row's usage is its votes'."
+    total, done, splits = len(votes), 0, votes.split.tolist()
+    images = np.empty((total, 1, 48, 48), np.uint8)
     for line, (usage, text) in _columns(path, ("Usage", "pixels")):
-        place = where(path, line)
-        if done == len(votes):
-            raise DataError(f"{place}: more rows of pixels than the {done:,} rows of votes. They are not of one edition")
-        if _split_of(usage, place) != splits[done]:
-            raise DataError(f"{place}: Usage is {usage}, but the votes' line {votes.line[done]} says {splits[done]}. "
-                            "Row by row they must agree")
-        images[done] = _pixels(text, place)
+        require(done < total, f"more rows of pixels than the {total:,} rows of votes", path, line)
+        differ = f"Usage is {usage}, but the votes say {splits[done]}. Row by row they must agree"
+        require(_split_of(usage, path, line) == splits[done], differ, path, line)
+        images[done] = _pixels(text, path, line)
         done += 1
-        _report(progress, done, len(votes), "reading pixels")
-    if done < len(votes):
-        raise DataError(f"{where(path)}: {done:,} rows of pixels, but {len(votes):,} of votes. Is the file cut short?")
+        _report(progress, done, total, "reading pixels")
+    require(done == total, f"{done:,} rows of pixels, but {total:,} of votes. Is it cut short?", path)
     return torch.from_numpy(images)
 
-# %% ../nbs/04_layouts.ipynb #e2dfb65c
+# %% ../nbs/04_layouts.ipynb #52847f5d
 def _voted_splits(images: torch.Tensor, votes: pd.DataFrame) -> tuple:
-    "Split's name → `Split`, for each split among the votes; how many faces were thrown away."
+    "Split's name → `Split`, for each split among the votes; a note of how many faces were thrown away."
     splits, dropped = {}, 0
     for key in [key for key in USAGE.values() if (votes.split == key).any()]:
         rows = np.flatnonzero(votes.split == key)
         splits[key], n = voted_split(images[rows], votes[list(VOTES)].to_numpy()[rows])
         dropped += n
-    return splits, dropped
+    return splits, f"{dropped:,} of {len(votes):,} faces thrown away: most votes for unknown or NF"
 
-# %% ../nbs/04_layouts.ipynb #c7a40df6
-def _dropped(number: int, total: int) -> str:
-    return f"{number:,} of {total:,} faces thrown away: most votes for unknown or NF"
-
-# %% ../nbs/04_layouts.ipynb #c6554655
+# %% ../nbs/04_layouts.ipynb #4b695ba0
 def _read_fer_csv(pixels: Path, votes: Path, progress: Callable | None) -> tuple:
     "FER2013Plus from pixels and votes, joined row by row."
     table = read_votes(votes)
-    splits, dropped = _voted_splits(_read_pixels(pixels, table, progress), table)
-    notes = [_dropped(dropped, len(table))] + [f"no row of the {key} split" for key in USAGE.values() if key not in splits]
-    if _numbers(table.image).notna().sum() < len(table) / 2:
+    splits, note = _voted_splits(_read_pixels(pixels, table, progress), table)
+    notes = [note] + [f"no row of the {key} split" for key in USAGE.values() if key not in splits]
+    if _numbers(table.image).isna().mean() > 0.5:
         notes.append("the order of the votes could not be checked: most image names have no number")
     rule, files = RULE + "; joined row by row", [pixels.name, votes.name]
     return splits, Found(" + ".join(files), rule, votes.name, files, notes)
 
-# %% ../nbs/04_layouts.ipynb #d7e912e4
-OLDER_VOTES = {"train": 181, "valid": 36, "test": 46}  # images that label.csv labels otherwise than fer2013new.csv
+# %% ../nbs/04_layouts.ipynb #fc97dc35
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+_OLDER_VOTES = {"train": 181, "valid": 36, "test": 46}  # images that label.csv labels otherwise
 
-# %% ../nbs/04_layouts.ipynb #6bd16345
+# %% ../nbs/04_layouts.ipynb #0f6f2287
+def _older(folders: dict) -> str:
+    "The warning for the votes of `label.csv`."
+    differ = ", ".join(f"{_OLDER_VOTES[key]} {key}" for key in folders)
+    return ("the votes are those of label.csv, for want of fer2013new.csv. The edition of label.csv that was "
+            f"compared gives other labels to {differ} images, as much as methods differ by. "
+            "Put the published fer2013new.csv beside the folders")
+
+# %% ../nbs/04_layouts.ipynb #123f541b
 def _read_labels(path, split: str) -> pd.DataFrame:
     "The votes of one folder's `label.csv`, as from `read_votes`. Raises `DataError` with the line."
     rows = []
     for line, cells in _rows(path):
-        place = where(path, line)
-        if len(cells) != 2 + len(VOTES) or re.sub(r"\s", "", cells[1]) != "(0,0,48,48)":
-            raise DataError(f"{place}: not a name, the box (0, 0, 48, 48) and ten votes: {', '.join(cells)[:60]}")
-        rows.append([line, split, cells[0], *_vote_numbers(cells[2:], place)])
-    return _table(rows, path, "is empty. Unpack the folder again")
+        right = len(cells) == 2 + len(VOTES) and re.sub(r"\s", "", cells[1]) == "(0,0,48,48)"
+        text = f"not a name, the box (0, 0, 48, 48) and ten votes: {', '.join(cells)[:60]}"
+        require(right, text, path, line)
+        rows.append([line, split, cells[0], *_vote_numbers(cells[2:], path, line)])
+    return _vote_table(rows, path)
 
-# %% ../nbs/04_layouts.ipynb #46549489
-def _check_members(folder: Path, split: str, absent: pd.Series, mine: pd.DataFrame, listed: bool):
-    "Raise `DataError` for images that the folder's `label.csv` lists in vain, and for images of another split."
-    if listed and len(absent):
-        name = f"{folder.name}/{absent.iloc[0]}"
-        raise DataError(f"{name}: listed in label.csv, but not there ({len(absent):,} such). Unpack the folder again")
-    if len(strange := mine[mine.split != split]):
-        row = strange.iloc[0]
-        raise DataError(f"{folder.name}/{row.image}: the votes' line {row.line} puts it into {row.split}. "
-                        "Put each image back into its own folder")
+# %% ../nbs/04_layouts.ipynb #352085c1
+def _check_rows(folder: Path, split: str, rows: pd.DataFrame, absent: set):
+    "Raise `DataError` for images of another split, and for those that `label.csv` lists in vain."
+    text = f"{folder.name}/{min(absent, default='')}: listed in label.csv, but not there "
+    require(not absent, f"{text}({len(absent):,} such). Unpack the folder again")
+    for row in rows[rows.split != split].head(1).itertuples():
+        require(False, f"its votes, line {row.line}, are of {row.split}. Move it there", folder / row.image)
 
-# %% ../nbs/04_layouts.ipynb #56727826
+# %% ../nbs/04_layouts.ipynb #f30408de
 def _folder_votes(folder: Path, split: str, votes: pd.DataFrame | None) -> tuple:
-    "The votes of the images in a folder, notes, and texts of what is left out; `votes` None: its `label.csv`."
+    "The votes of a folder's images, notes, what is left out; `votes` None: those of its `label.csv`."
     paths = [path for path in entries(folder) if path.name != "label.csv"]
-    there = [path.name for path in paths if path.name.lower().endswith(".png")]
+    there = {path.name for path in paths if path.suffix.lower() == ".png"}
     table = own_rows(_read_labels(folder / "label.csv", split)) if votes is None else votes
-    mine = table[table.image.isin(there)]
-    absent = table.image[(table.split == split) & ~table.image.isin(there)]
-    _check_members(folder, split, absent, mine, votes is None)
-    notes = [f"{folder.name}: {len(absent):,} images have votes but no file"] if len(absent) else []
-    if doubled := int(mine.doubled.sum()):
-        notes.append(f"{folder.name}: {doubled:,} image names stand twice among the votes; "
-                     "the row out of place is left out")
-    unvoted = len(there) - len(mine)
-    warned = [f"{folder.name}: {unvoted:,} images have no votes and are left out"] if unvoted else []
-    others = [path for path in paths if not path.name.lower().endswith(".png")]
+    mine, absent = table[table.image.isin(there)], set(table.image[table.split == split]) - there
+    _check_rows(folder, split, mine, absent if votes is None else set())
+    counts = {"images have votes but no file": len(absent),
+              "image names stand twice among the votes; the row out of place is left out": mine.doubled.sum()}
+    notes = [f"{folder.name}: {count:,} {text}" for text, count in counts.items() if count]
+    extra = len(there) - len(mine)
+    warned = [f"{folder.name}: {extra:,} images have no votes and are left out"] if extra else []
+    others = [path for path in paths if path.name not in there]
     return mine, notes, warned + _left_out(folder.name, others, len(paths), "no PNG files")
 
-# %% ../nbs/04_layouts.ipynb #f8c1d00b
-def _older_votes(folders: dict) -> str:
-    differ = ", ".join(f"{OLDER_VOTES[key]} {key}" for key in folders)
-    return ("the votes are those of label.csv, for want of fer2013new.csv. The edition of label.csv that was compared "
-            f"gives other labels to {differ} images, as much as methods differ by. "
-            "Put the published fer2013new.csv beside the folders")
+# %% ../nbs/04_layouts.ipynb #35b3fc15
+def _decode_voted(rows: pd.DataFrame, folders: dict, progress: Callable | None) -> tuple:
+    "Splits, and a note, from rows with `split`, `image` and votes; only images that the rule keeps are read."
+    kept = majority(rows[list(VOTES)])[1].numpy()
+    paths = [folders[key] / name for key, name in zip(rows.split[kept], rows.image[kept])]
+    images = torch.zeros(len(rows), 1, 48, 48, dtype=torch.uint8)
+    images[kept] = decode_all(paths, 48, 1, progress=progress)[0]
+    return _voted_splits(images, rows)
 
-# %% ../nbs/04_layouts.ipynb #931d3d86
+# %% ../nbs/04_layouts.ipynb #de945bff
 def _read_fer_folders(folders: dict, votes: Path | None, progress: Callable | None) -> tuple:
     "FER2013Plus from folders of PNG files; `votes` None: each folder's `label.csv`."
     table = None if votes is None else own_rows(read_votes(votes))
-    parts = {key: _folder_votes(folder, key, table) for key, folder in folders.items()}
-    tables, notes, warned = ([part[k] for part in parts.values()] for k in range(3))
-    rows = pd.concat(tables, ignore_index=True)
-    kept = rows[majority(rows[list(VOTES)])[1].numpy()]
-    paths = [folders[key] / name for key, name in zip(kept.split, kept.image)]
-    splits, _ = _voted_splits(decode_all(paths, 48, 1, progress=progress)[0], kept)
-    notes = sum(notes, []) + [f"no folder {FOLDERS[key]}: no {key} split" for key in FOLDERS if key not in folders]
-    notes.append(_dropped(len(rows) - len(kept), len(rows)))
-    warned = sum(warned, [_older_votes(folders)] if votes is None else [])
+    found = [_folder_votes(folder, key, table) for key, folder in folders.items()]
+    rows, notes, warned = zip(*found)
+    splits, note = _decode_voted(pd.concat(rows, ignore_index=True), folders, progress)
+    missing = [f"no folder {name}: no {key} split" for key, name in FOLDERS.items() if key not in folders]
     file = "label.csv" if votes is None else votes.name
-    sources = [f"{folder.name}/, {len(parts[key][0]):,} PNG files" for key, folder in folders.items()] + [file]
-    empty = {key: voted_split(torch.empty(0, 1, 48, 48, dtype=torch.uint8), np.empty((0, 10), int))[0] for key in folders}
-    return empty | splits, Found("FER+ folders", f"{RULE}; votes from {file}, by image name", file, sources, notes, warned)
+    warned = sum(warned, [_older(folders)] if votes is None else [])
+    sources = [f"{folder.name}/, {len(mine):,} PNG files" for folder, mine in zip(folders.values(), rows)]
+    rule = f"{RULE}; votes from {file}, by image name"
+    return splits, Found("FER+ folders", rule, file, sources + [file], sum(notes, missing) + [note], warned)
 
-# %% ../nbs/04_layouts.ipynb #e66760f5
-def _fer_folders(root: Path, votes: Path | None) -> dict | None:
+# %% ../nbs/04_layouts.ipynb #3e342c51
+def _fer_base(folder: Path) -> Path | None:
+    "The folder, if it has a training split whose name begins as FER2013Train does."
+    train = splits_in(folder).get("train", ())
+    return folder if any(path.name.lower().startswith("fer") for path in train) else None
+
+# %% ../nbs/04_layouts.ipynb #aef50904
+def _fer_folders(root: Path, votes: Path | None) -> dict:
     "Split's name → FER+ folder, if there are any. Raises `DataError` for one without votes."
-    base = look(root, FOLDERS["train"], lambda folder: folder if "train" in splits_in(folder, "fer") else None)
-    folders = one_each(base, splits_in(base)) if base else {}
+    base = look(root, FOLDERS["train"], _fer_base)
+    folders = one_each(base) if base else {}
     for folder in folders.values():
-        if votes is None and not (folder / "label.csv").exists():
-            raise DataError(f"{folder.name} has no label.csv, and there is no fer2013new.csv beside it. Either will do")
+        text = f"{folder.name} has no label.csv, and there is no fer2013new.csv beside it. Either will do"
+        require(votes is not None or (folder / "label.csv").exists(), text)
     return folders
 
-# %% ../nbs/04_layouts.ipynb #1ed47522
+# %% ../nbs/04_layouts.ipynb #a14c3e51
 def _read_fer2013plus(root, progress: Callable | None = None) -> tuple:
-    "FER2013Plus: 48 × 48 grey, eight classes. Raises `DataError`, with the recipe if there is no known layout."
+    "FER2013Plus: 48 × 48 grey, eight classes. Raises `DataError`, with the recipe if no layout is found."
     root = _check_root("fer2013plus", root)
     votes = look_for(root, "fer2013new.csv")
     pixels = look_for(root, "fer2013.csv") or look_for(root, "icml_face_data.csv")
@@ -551,259 +518,234 @@ def _read_fer2013plus(root, progress: Callable | None = None) -> tuple:
         return _read_fer_csv(pixels, votes, progress)
     if folders := _fer_folders(root, votes):
         return _read_fer_folders(folders, votes, progress)
-    lacking = f"{pixels.name} but no fer2013new.csv (the votes)" if pixels else \
-        "no fer2013.csv, no icml_face_data.csv and no folder FER2013Train"
-    raise _not_found("fer2013plus", root, lacking)
+    lacking = f"{pixels.name} but no fer2013new.csv (the votes)" if pixels else "no fer2013.csv, no "
+    lacking += "" if pixels else "icml_face_data.csv and no folder FER2013Train"
+    _nothing_found("fer2013plus", root, lacking)
 
+# %% ../nbs/04_layouts.ipynb #91acd625
 READERS["fer2013plus"] = _read_fer2013plus
 
-# %% ../nbs/04_layouts.ipynb #3c1659d5
+# %% ../nbs/04_layouts.ipynb #7c2d68dc
 RAF_LIST = "EmoLabel/list_patition_label.txt"
+_RAF_RULE = "the {} labels, 1 surprise .. 7 neutral"
 
+# %% ../nbs/04_layouts.ipynb #2afaa984
 def _refuse_compound(path: Path, table: pd.DataFrame):
     "Raise `DataError` if this is the list of RAF-DB's compound expressions."
+    name, real = path.parent.parent.name, path.resolve().parent.parent.name
     train, beyond = int((table.split == "train").sum()), table[table.label.between(8, 11)]
-    signs = {f"its folder is {path.parent.parent.name}": path.resolve().parent.parent.name.lower() == "compound",
-             f"label {beyond.label.max()} in line {beyond.line.max()}": len(beyond) and table.label.max() <= 11,
+    signs = {f"its folder is {name}": real.lower() == "compound",
+             f"label {beyond.label.max()} in line {beyond.line.max()}": 8 <= table.label.max() <= 11,
              "3,162 training and 792 test images": (train, len(table) - train) == (3162, 792)}
-    if seen := [sign for sign, present in signs.items() if present]:
-        raise DataError(f"{where(path)}: this looks like RAF-DB's compound list ({'; '.join(seen)}). "
-                        "Use the basic one, basic/EmoLabel/list_patition_label.txt, whose labels are 1 to 7")
+    seen = "; ".join(sign for sign, present in signs.items() if present)
+    text = f"this looks like RAF-DB's compound list ({seen}). Use the basic one, basic/{RAF_LIST}, "
+    require(not seen, text + "whose labels are 1 to 7", path)
 
-# %% ../nbs/04_layouts.ipynb #0b467722
-def read_raf_list(path) -> pd.DataFrame:
-    "RAF-DB's basic labels: image, label 0..6, split, line. Raises `DataError` with the line for anything else."
+# %% ../nbs/04_layouts.ipynb #f7bda6da
+def _raf_rows(path) -> pd.DataFrame:
+    "The rows of RAF-DB's list as image, label as written, split, line. Raises `DataError` with the line."
     rows = []
-    for number, line in _lines(path):
-        if not (match := re.fullmatch(r"((train|test)_\d+\.jpg)\s+(-?\d+)", line)):
-            raise DataError(f"{where(path, number)}: {line[:60]!r} is not a name and a label, such as 'train_00001.jpg 5'")
-        rows.append([match[1], int(match[3]), match[2], number])
-    if not rows:
-        raise DataError(f"{where(path)} is empty. Unpack it again")
-    table = pd.DataFrame(rows, columns=["image", "label", "split", "line"])
+    for line, cells in _rows(path):
+        match = re.fullmatch(r"((train|test)_\d+\.jpg)\s+(-?\d+)", ",".join(cells))
+        text = f"{','.join(cells)[:60]!r} is not a name and a label, such as 'train_00001.jpg 5'"
+        require(match, text, path, line)
+        rows.append([match[1], int(match[3]), match[2], line])
+    require(rows, f"{where(path)} is empty. Unpack it again")
+    return pd.DataFrame(rows, columns=["image", "label", "split", "line"])
+
+# %% ../nbs/04_layouts.ipynb #0519fe03
+def read_raf_list(path) -> pd.DataFrame:
+    "RAF-DB's basic labels: image, label 0..6, split, line. Raises `DataError` for other lists."
+    table = _raf_rows(path)
     _refuse_compound(Path(path), table)
-    for bad, text in ((~table.label.between(1, 7), "has a label that is outside 1 to 7"),
-                      (table.image.duplicated(), "is listed a second time")):
-        if bad.any():
-            raise DataError(f"{where(path, table.line[bad].iloc[0])}: {table.image[bad].iloc[0]} {text}")
+    for row in table[~table.label.between(1, 7)].head(1).itertuples():
+        require(False, f"{row.image} has a label that is outside 1 to 7, {row.label}", path, row.line)
+    for row in table[table.image.duplicated()].head(1).itertuples():
+        require(False, f"{row.image} is listed a second time", path, row.line)
     return table.assign(label=table.label - 1)
 
-# %% ../nbs/04_layouts.ipynb #79221d62
-def _raf_splits(table: pd.DataFrame, progress: Callable | None) -> dict:
-    "Decode RAF-DB's images, from rows with path, label 0..6 and split."
-    images, _ = decode_all(table.path.tolist(), 100, 3, progress=progress)
-    labels, classes = torch.tensor(table.label.astype(int).to_numpy()), DATASETS["rafdb"].classes
-    chosen = {key: torch.tensor((table.split == key).tolist()) for key in dict.fromkeys(table.split)}
-    return {key: Split(images[mine], labels[mine], classes) for key, mine in chosen.items()}
-
-# %% ../nbs/04_layouts.ipynb #541a047f
-def _read_raf_tree(listing: Path, progress: Callable | None) -> tuple:
-    "RAF-DB from its official tree. Raises `DataError` for a listed image that is missing."
-    table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
+# %% ../nbs/04_layouts.ipynb #6b973c48
+def _raf_paths(table: pd.DataFrame, folder: Path) -> list:
+    "The path of each listed image. Raises `DataError` for one that is missing."
     there = {path.name for path in entries(folder)} if folder.is_dir() else set()
-    names = table.image.str.replace(".jpg", "_aligned.jpg", regex=False)
-    if len(absent := names[~names.isin(there)]):
-        raise DataError(f"aligned/{absent.iloc[0]}: listed, but not in Image/aligned ({len(absent):,} such). "
-                        "Unpack aligned.zip there")
-    extra = len(there) - len(table)
-    warned = [f"{extra:,} images are not listed and are left out"] if extra else []
-    notes = [f"no {key} image in the list: no {key} split" for key in ("train", "test") if key not in set(table.split)]
-    splits = _raf_splits(table.assign(path=[folder / name for name in names]), progress)
-    sources = ["EmoLabel/" + listing.name, f"Image/aligned/, {len(table):,} JPEG files"]
-    rule = "the list's labels, 1 surprise .. 7 neutral"
-    return splits, Found("RAF-DB, the official tree", rule, listing.name, sources, notes, warned)
+    names = [name.replace(".jpg", "_aligned.jpg") for name in table.image]
+    absent = [name for name in names if name not in there]
+    text = f"listed, but not in Image/aligned ({len(absent):,} such). Unpack aligned.zip there"
+    require(not absent, text, folder / "".join(absent[:1]))
+    return [folder / name for name in names]
 
-# %% ../nbs/04_layouts.ipynb #59f927ce
+# %% ../nbs/04_layouts.ipynb #aad0c876
+def _read_raf_tree(listing: Path, progress: Callable | None) -> tuple:
+    "RAF-DB from its official tree."
+    table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
+    table["path"] = _raf_paths(table, folder)
+    parts = {key: list(zip(rows.path, rows.label)) for key, rows in table.groupby("split")}
+    extra = len(entries(folder)) - len(table)
+    warned = [f"{extra:,} images are not listed and are left out"] if extra else []
+    sources = ["EmoLabel/" + listing.name, f"Image/aligned/, {len(table):,} JPEG files"]
+    found = Found("RAF-DB, the official tree", _RAF_RULE.format("list's"), listing.name, sources, [], warned)
+    return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress), found
+
+# %% ../nbs/04_layouts.ipynb #dfd86833
 def _check_raf_csv(path: Path, labels: dict):
     "Raise `DataError` unless a list and the folders (image's name → label 1..7) say the same."
     listed = dict(cells for _, cells in _columns(path, ("image", "label")))
     for image, label in listed.items():
-        if image not in labels:
-            raise DataError(f"{where(path)}: {image} is listed, but not in the folders. Unpack them again")
-        if label != str(labels[image]):
-            raise DataError(f"{where(path)}: {image} has label {label}, but lies in the folder {labels[image]}. "
-                            "Unpack the data again")
-    if unlisted := labels.keys() - listed.keys():
-        raise DataError(f"{where(path)}: {len(unlisted):,} images in the folders are not listed, "
-                        f"such as {min(unlisted)}. Are they RAF-DB's?")
+        require(image in labels, f"{image} is listed, but not in the folders. Unpack them again", path)
+        text = f"{image} has label {label}, but lies in the folder {labels[image]}. Unpack the data again"
+        require(label == str(labels[image]), text, path)
+    extra = sorted(labels.keys() - listed.keys())
+    text = f"{len(extra):,} images in the folders are not listed, such as {''.join(extra[:1])}"
+    require(not extra, text + ". Are they RAF-DB's?", path)
 
-# %% ../nbs/04_layouts.ipynb #b8c89eb5
-def _mirror_rows(folder: Path, split: str) -> tuple:
-    "Path, label 0..6 and split of the images, by name, and what is left out. Raises `DataError` for other folders."
-    rows, warned = [], []
-    for sub in subfolders(folder):
-        if sub.name not in set("1234567"):
-            raise DataError(f"{where(sub)}: the label is outside 1 to 7; RAF-DB's folders are 1 surprise .. 7 neutral")
-        images, others = files_below(sub)
-        rows += [(path, int(sub.name) - 1, split) for path in images]
-        warned += _left_out(where(sub), others, len(images) + len(others))
-    if not rows:
-        raise DataError(f"{where(folder)}: no image in this split. Unpack it again, or remove the folder")
-    rows.sort(key=lambda row: row[0].name)
-    for (one, a, _), (two, b, _) in zip(rows, rows[1:]):
-        if one.name == two.name:
-            raise DataError(f"{one.name} is in {folder.name}/{a + 1} and in {folder.name}/{b + 1}")
-    return rows, warned + _beside(folder, subfolders(folder))
+# %% ../nbs/04_layouts.ipynb #9c0e4646
+def _mirror_images(folder: Path) -> tuple:
+    "(path, label 0..6) of the images, by name, and what is left out. Raises `DataError` for other folders."
+    names = tuple(path.name for path in subfolders(folder))
+    for name in names:
+        text = "the label is outside 1 to 7; RAF-DB's folders are 1 surprise .. 7 neutral"
+        require(name in set("1234567"), text, folder / name)
+    found, warned = class_images(folder, names, f"{folder.name}/")
+    pairs = sorted(((path, int(names[k]) - 1) for path, k in found), key=lambda pair: pair[0].name)
+    for (one, a), (two, b) in zip(pairs, pairs[1:]):
+        places = f"{folder.name}/{a + 1} and in {folder.name}/{b + 1}"
+        require(one.name != two.name, f"{one.name} is in {places}")
+    return pairs, warned
 
-# %% ../nbs/04_layouts.ipynb #bfa33e49
-def _mirror_lists(root: Path, tree: Path) -> dict:
-    "Split's name → its CSV file, in the tree or beside it."
-    beside = [tree] if tree == root else [tree, tree.parent]
-    paths = {key: folder / f"{key}_labels.csv" for folder in beside for key in ("train", "test")
-             if (folder / f"{key}_labels.csv").exists()}
-    return paths
+# %% ../nbs/04_layouts.ipynb #15ffe8e8
+def _check_mirror(root: Path, folder: Path, split: str, pairs: list) -> list:
+    "The names of the split's list, beside it or one folder up. Raises `DataError` where it differs."
+    places = [folder.parent] if folder.parent == root else [folder.parent, folder.parent.parent]
+    lists = [path for place in places if (path := place / f"{split}_labels.csv").exists()]
+    for path in lists:
+        _check_raf_csv(path, {image.name: label + 1 for image, label in pairs})
+    return [path.name for path in lists]
 
-# %% ../nbs/04_layouts.ipynb #04861320
-def _read_raf_mirror(tree: Path, lists: dict, progress: Callable | None) -> tuple:
+# %% ../nbs/04_layouts.ipynb #2b6f7d81
+def _read_raf_mirror(root: Path, tree: Path, progress: Callable | None) -> tuple:
     "RAF-DB from the common mirror. Raises `DataError` where the lists and the folders differ."
-    folders, table, warned, sources = one_each(tree, splits_in(tree)), [], [], []
+    folders, parts, rule = one_each(tree), {}, _RAF_RULE.format("folders'")
+    found = Found("RAF-DB, the mirror", rule, "the folders' names")
     for key, folder in folders.items():
-        rows, texts = _mirror_rows(folder, key)
-        if key in lists:
-            _check_raf_csv(lists[key], {path.name: label + 1 for path, label, _ in rows})
-        table, warned = table + rows, warned + texts
-        sources.append(f"{folder.name}/, {len(rows):,} images")
-    notes = [f"no {key}_labels.csv: labels from the folders alone" for key in folders if key not in lists]
-    notes += [] if "test" in folders else ["no folder test: no test split"]
-    splits = _raf_splits(pd.DataFrame(table, columns=["path", "label", "split"]), progress)
-    sources += [path.name for path in lists.values()]
-    rule = "the folders' labels, 1 surprise .. 7 neutral"
-    return splits, Found("RAF-DB, the mirror", rule, "the folders' names", sources, notes, warned)
+        parts[key], texts = _mirror_images(folder)
+        lists = _check_mirror(root, folder, key, parts[key])
+        found.warned += texts
+        found.sources += [f"{folder.name}/, {len(parts[key]):,} images", *lists]
+        found.notes += [] if lists else [f"no {key}_labels.csv: labels from the folders alone"]
+    found.notes += [] if "test" in folders else ["no folder test: no test split"]
+    return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress), found
 
-# %% ../nbs/04_layouts.ipynb #2690ff3e
+# %% ../nbs/04_layouts.ipynb #04422e2a
 def _mirror(folder: Path) -> Path | None:
     "The mirror's tree: the folder or its `DATASET`, if it has a training split with a folder 1."
     for tree in (folder / "DATASET", folder):
         if tree.is_dir() and any((path / "1").is_dir() for path in splits_in(tree).get("train", ())):
             return tree
 
-# %% ../nbs/04_layouts.ipynb #cbac2a91
+# %% ../nbs/04_layouts.ipynb #db327631
 def _read_rafdb(root, progress: Callable | None = None) -> tuple:
     "RAF-DB's basic expressions: 100 × 100 RGB, seven classes, no valid split. Raises `DataError`."
     root = _check_root("rafdb", root)
     if listing := look_for(root, f"basic/{RAF_LIST}") or look_for(root, RAF_LIST):
         return _read_raf_tree(listing, progress)
     if tree := look(root, "DATASET/train/1", _mirror):
-        return _read_raf_mirror(tree, _mirror_lists(root, tree), progress)
-    raise _not_found("rafdb", root, f"no basic/{RAF_LIST} and no DATASET/train/1")
+        return _read_raf_mirror(root, tree, progress)
+    _nothing_found("rafdb", root, f"no basic/{RAF_LIST} and no DATASET/train/1")
 
+# %% ../nbs/04_layouts.ipynb #12c2f29e
 READERS["rafdb"] = _read_rafdb
 
-# %% ../nbs/04_layouts.ipynb #d4721b18
+# %% ../nbs/04_layouts.ipynb #f70b0faf
 def _find_splits(root: Path) -> tuple:
-    "Split's name → folder, or {\"all\": folder} to be divided; texts of what is left out beside them."
+    "Split's name → folder, or {'all': folder} to be divided; texts of what is left out beside them."
     train = look(root, "train", lambda folder: folder if "train" in splits_in(folder) else None)
     inside = subfolders(root)
     base = train or (inside[0] if len(inside) == 1 and subfolders(inside[0]) else root)
     base = root if splits_in(root) else base
+    folders = one_each(base) if splits_in(base) else {"all": base}
     warned = _beside(root, [base]) if base != root else []
-    if found := splits_in(base):
-        folders = one_each(base, found)
-        return folders, warned + _beside(base, folders.values())
-    return {"all": base}, warned
+    return folders, warned + (_beside(base, folders.values()) if "all" not in folders else [])
 
-# %% ../nbs/04_layouts.ipynb #53d543fa
+# %% ../nbs/04_layouts.ipynb #4185547e
 def _class_names(folder: Path) -> tuple:
     "The classes: the names of the folders in the training split. Raises `DataError` for fewer than two."
     names = tuple(path.name for path in subfolders(folder))
-    if len(names) < 2:
-        raise DataError(f"{len(names)} class folders; to classify takes two. Make a folder per class, in each split")
+    text = f"{len(names)} class folders; to classify takes two. Make a folder per class, in each split"
+    require(len(names) > 1, text)
     for name in names:
-        if (text := os.fsencode(name).decode("utf-8", "replace")) != name:
-            raise DataError(f"the class folder {text!r} has a name that is not UTF-8 text. Rename it")
-    if len(looks := [name for name in names if split_name(name)]) > 1:
-        raise DataError(f"{where(folder)}: its class folders {', '.join(looks)} look like splits. Put train, valid and "
-                        "test side by side, with a folder per class in each")
+        text = os.fsencode(name).decode("utf-8", "replace")
+        require(text == name, f"the class folder {text!r} has a name that is not UTF-8 text. Rename it")
+    looks = [name for name in names if split_name(name)]
+    text = f"its class folders {', '.join(looks)} look like splits. Put train, valid and test side by side"
+    require(len(looks) < 2, text, folder)
     return names
 
-# %% ../nbs/04_layouts.ipynb #5321100c
-def _class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
-    "Path and label of each class's images, and what is left out. Raises `DataError` for a class without any."
-    if odd := sorted({path.name for path in subfolders(folder)} ^ set(classes)):
-        raise DataError(f"{folder.name}: the class folders differ from those to train on: {', '.join(odd)}. "
-                        "Each split needs the same ones: add them here, or remove them from every split")
-    pairs, warned = [], _beside(folder, subfolders(folder))
-    for label, name in enumerate(classes):
-        images, others = files_below(folder / name)
-        texts = _left_out(place + name, others, len(images) + len(others))
-        if not images:
-            raise DataError(f"{place}{name}: no image in this class. Put images there, or remove the class from every "
-                            f"split. {' '.join(texts)} Images end in {', '.join(EXTENSIONS)}")
-        pairs += [(path, label) for path in images]
-        warned += texts
-    return pairs, warned
-
-# %% ../nbs/04_layouts.ipynb #bf1b8fc9
+# %% ../nbs/04_layouts.ipynb #c20aa395
 def _divide(split: Split, seed: int) -> dict:
-    "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train, in their order."
+    "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train, in order."
     generator, parts = torch.Generator().manual_seed(seed), {"train": [], "valid": [], "test": []}
     for label, name in enumerate(split.classes):
         mine = (split.labels == label).nonzero()[:, 0]
-        if len(mine) < 3:
-            raise DataError(f"the class {name} has {len(mine)} images that can be used; to split it takes three. "
-                            "Or make train/, valid/ and test/ yourself")
+        text = f"the class {name} has {len(mine)} images that can be used; to split it takes three. Or make "
+        require(len(mine) >= 3, text + "train/, valid/ and test/ yourself")
         order, tenth = torch.randperm(len(mine), generator=generator), max(1, len(mine) // 10)
         for key, chosen in zip(parts, (order[2 * tenth:], order[:tenth], order[tenth:2 * tenth])):
             parts[key].append(mine[chosen.sort().values])
     return {key: split[torch.cat(chosen)] for key, chosen in parts.items()}
 
-# %% ../nbs/04_layouts.ipynb #b0d5257a
-def _all_grey(paths: list) -> bool:
-    "Whether every image that opens is grey. Only the files' headers are read."
-    for path in paths:
+# %% ../nbs/04_layouts.ipynb #5ef10048
+def _all_grey(pairs: list) -> bool:
+    "Whether every image that opens is grey, of (path, label). Only the files' headers are read."
+    for path, _ in pairs:
         try:
             with _opened(path) as image:
-                if image.mode not in ("1", "L", "LA", "F") and not image.mode.startswith("I"):
+                if not image.mode.startswith(("1", "L", "F", "I")) or image.mode == "LAB":
                     return False
         except DataError:
             continue
     return True
 
-# %% ../nbs/04_layouts.ipynb #82d294fb
+# %% ../nbs/04_layouts.ipynb #0e9dc6d3
 def _check_classes(splits: dict, skipped: list):
     "Raise `DataError` for a class of which no image is left after others were skipped."
     for key, split in splits.items():
-        for name in [name for name, count in split.counts().items() if not count]:
-            raise DataError(f"{key}/{name}: no image of this class can be decoded. Put good images there, or remove the "
-                            f"class from every split. {' '.join(skipped[:3])}")
+        empty = [name for name, count in split.counts().items() if not count]
+        text = f"{key}/{''.join(empty[:1])}: no image of this class can be decoded. Put good images there, "
+        require(not empty, f"{text}or remove the class from every split. {' '.join(skipped[:3])}")
 
-# %% ../nbs/04_layouts.ipynb #f56a5862
-def _check_options(size, channels):
-    "Raise `DataError` for options that cannot be."
-    if channels not in (None, 1, 3) or not isinstance(size, int) or size < 1:
-        raise DataError(f"channels must be 1, 3 or None, and size a whole number of pixels; not {channels} and {size}")
+# %% ../nbs/04_layouts.ipynb #69d86191
+def _list_images(root: Path) -> tuple:
+    "Split's name, or \"all\", → (path, label) of its images; the classes; texts of what is left out."
+    folders, warned = _find_splits(root)
+    classes, parts = _class_names(next(iter(folders.values()))), {}
+    for key, folder in folders.items():
+        parts[key], texts = class_images(folder, classes, "" if key == "all" else f"{folder.name}/")
+        warned += texts
+    return parts, classes, warned
 
-# %% ../nbs/04_layouts.ipynb #fe1ec4f2
+# %% ../nbs/04_layouts.ipynb #8e8cd16b
 def _read_folder(root, progress=None, *, seed=0, size=48, channels=None, skip_corrupt=False) -> tuple:
     "Your own images, fitted to squares; `channels` None: grey if every image is. Raises `DataError`."
-    _check_options(size, channels)
-    folders, warned = _find_splits(_check_root("folder", root))
-    classes, pairs = _class_names(next(iter(folders.values()))), {}
-    for key, folder in folders.items():
-        pairs[key], texts = _class_images(folder, classes, "" if key == "all" else f"{folder.name}/")
-        warned += texts
-    channels = channels or (1 if _all_grey([path for part in pairs.values() for path, _ in part]) else 3)
-    splits, skipped = {}, []
-    for key, part in pairs.items():
-        images, good = decode_all([path for path, _ in part], size, channels, True, skipped if skip_corrupt else None, progress)
-        labels = torch.tensor([part[i][1] for i in good], dtype=torch.int64)
-        splits[key] = Split(images, labels, classes)
-    layout = "folders of splits and classes"
+    right = channels in (None, 1, 3) and isinstance(size, int) and size > 0
+    require(right, f"channels must be 1, 3 or None, and size in pixels; not {channels} and {size}")
+    parts, classes, warned = _list_images(_check_root("folder", root))
+    channels, skipped = channels or (1 if _all_grey(sum(parts.values(), [])) else 3), []
+    how = size, channels, True, skipped if skip_corrupt else None
+    splits, layout = _decode_splits(parts, classes, *how, progress=progress), "folders of splits and classes"
     if "all" in splits:
-        splits, layout = _divide(splits["all"], seed), f"a flat folder, split 80 : 10 : 10 within each class by seed {seed}"
+        layout = f"a flat folder, split 80 : 10 : 10 within each class by seed {seed}"
+        splits = _divide(splits["all"], seed)
     _check_classes(splits, skipped)
-    rule = f"the folder's name; {'grey' if channels == 1 else 'RGB'}, {size} × {size}, scaled and cropped to the middle"
+    rule = f"the folder's name; {'grey' if channels == 1 else 'RGB'}, {size} × {size}, the middle"
     sources = [f"{key}, {len(split):,} images" for key, split in splits.items()]
-    return splits, Found(layout, rule, "the folders' names", sources, warned=warned + skipped)
+    return splits, Found(layout, rule, "the folders' names", sources, [], warned + skipped)
 
+# %% ../nbs/04_layouts.ipynb #6abc18a4
 READERS["folder"] = _read_folder
 
-# %% ../nbs/04_layouts.ipynb #20dd1252
+# %% ../nbs/04_layouts.ipynb #1d99efd0
 def folder_sizes(root) -> dict:
     "Split → images of a folder, before any is read. Raises `DataError`."
-    folders, _ = _find_splits(_check_root("folder", root))
-    counts = {key: sum(len(files_below(place)[0]) for place in subfolders(folder)) for key, folder in folders.items()}
-    if "all" not in counts:
-        return counts
-    tenth = counts["all"] // 10
-    return {"train": counts["all"] - 2 * tenth, "valid": tenth, "test": tenth}
+    counts = {key: len(pairs) for key, pairs in _list_images(_check_root("folder", root))[0].items()}
+    tenth = counts.get("all", 0) // 10
+    return {"train": counts["all"] - 2 * tenth, "valid": tenth, "test": tenth} if "all" in counts else counts
