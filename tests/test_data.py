@@ -6,9 +6,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mixcut import data as D
 from mixcut import layouts as L
@@ -703,6 +704,206 @@ def test_progress_is_told(fer_root, own_root):
     assert told[-1] == (4, 4, "decoding images")
     load("drawn", train=5, valid=5, test=5, progress=lambda *step: told.append(step))
     assert told[-1] == (15, 15, "drawing faces") and (5, 15, "drawing faces") in told
+
+
+# folders as people have them
+
+
+def tree(root, *folders, ends=("png",), count=4):
+    pixels = np.random.default_rng(1)
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(pixels.integers(0, 256, (48, 48), dtype=np.uint8)).save(root / folder / f"{i}.{ends[i % len(ends)]}", format="PNG")
+    return root
+
+
+@pytest.mark.parametrize("names", [("Training", "PublicTest", "PrivateTest"), ("TRAIN", "Val", "TEST"), ("train_class", "val_class", "test_class"),
+                                   ("train-set", "dev-set", "testset"), ("1_train", "2_validation", "3_testing"), ("FER2013Train", "FER2013Valid", "FER2013Test")])
+def test_splits_of_any_usual_name(tmp_path, names):
+    got = load("folder", tree(tmp_path, *(f"{split}/{name}" for split in names for name in "ab")))
+    assert {key: len(split) for key, split in got.splits.items()} == {"train": 8, "valid": 8, "test": 8} and got.classes == ("a", "b")
+    assert load("folder", tmp_path).found.warned == []
+
+
+@pytest.mark.parametrize("folders, says", [
+    (("train/a", "train/b", "test_old/a", "test_old/b"), "test_old looks like a split"), (("train/a", "train/b", "eval/a", "eval/b"), "eval looks like a split"),
+    (("a", "b", "test"), "has test, but no train"), (("a", "b", "Validation"), "has Validation, but no train"), (("Test/a", "Test/b"), "has Test, but no train"),
+    (("a/Train", "a/Test", "b/Train", "b/Test"), "is in a and in b"), (("train/train", "train/val"), "look like splits"),
+    (("Train/a", "Train/b", "training/a", "training/b"), "has Train and training"), (("train/a", "train/b", "test"), "differ"),
+])
+def test_what_looks_like_a_split_is_one_or_an_error(tmp_path, folders, says):
+    refuses(says, name="folder", root=tree(tmp_path / "x", *folders))
+
+
+def test_everything_that_is_left_out_is_said_by_class(tmp_path):
+    root = tree(tmp_path / "x", "train/a", "train/b", "Test/a", "Test/b", "more/c", ends=("png", "JPG", "jfif", "heic"))
+    (root / "train" / "list.csv").write_text("x")
+    (root / "train" / "a" / "Thumbs.db").write_text("x")
+    (root / "train" / "a" / ".hidden.png").write_text("x")
+    (root / "readme").write_text("x")
+    got, [said] = warned("folder", root)
+    assert len(got.train) == len(got.test) == 6
+    for text in ("x/more/, with 3 images, is left out", "x: 1 of 1 files are left out, beside the folders (no ending 1)", "train: 1 of 1 files are left out, beside the folders (.csv 1)",
+                 "train/a: 2 of 5 files are left out, no images by their names (.heic 1, .db 1)", "Test/b: 1 of 4 files are left out"):
+        assert text in said and any(text in note for note in got.found.notes), text
+
+
+def test_what_is_left_out_of_faces_is_said(fer_root, raf_root):
+    (fer_root / "FER2013Train" / "extra.jpg").write_bytes(b"")
+    got, said = warned("fer2013plus", fer_root)
+    assert any("FER2013Train: 1 of 13 files are left out, no PNG files (.jpg 1)" in text for text in said)
+    tree(fer_root, "Test_more")
+    refuses("Test_more looks like a split", root=fer_root)
+    (raf_root.parent / "mirror" / "DATASET" / "train" / "1" / "a.txt").write_text("x")
+    assert any("train/1: 1 of 3 files are left out" in text for text in warned("rafdb", raf_root.parent / "mirror")[1])
+
+
+@pytest.mark.parametrize("end", ["JPG", "jpeg", "png"])
+def test_the_mirrors_images_may_have_other_endings(raf_root, end):
+    root = raf_root.parent / "mirror"
+    expected = load("rafdb", root).fingerprint
+    for path in root.glob("*.csv"):
+        path.unlink()
+    for path in (root / "DATASET" / "train").rglob("*.jpg"):
+        path.rename(path.with_suffix(f".{end}"))
+    assert load("rafdb", root).fingerprint == expected
+
+
+def test_a_class_of_which_nothing_is_left(own_root):
+    for path in (own_root / "val" / "sad").iterdir():
+        path.write_bytes(b"no image")
+    refuses("sad/0.png", "cannot be decoded", name="folder", root=own_root)
+    refuses("valid/sad: no image of this class can be decoded", "from every split", "sad/0.png", name="folder", root=own_root, skip_corrupt=True)
+
+
+def test_a_split_of_which_nothing_is_left(csv_root, fer_root):
+    votes = (csv_root / "fer2013new.csv").read_text().splitlines()
+    votes = [line if not line.startswith("Private") else ",".join(line.split(",")[:2] + ["0"] * 8 + ["9", "0"]) for line in votes]
+    (csv_root / "fer2013new.csv").write_text("\n".join(votes))
+    refuses("no image is left in the test split", "unknown or NF", root=csv_root)
+    shutil.copy(csv_root / "fer2013new.csv", fer_root)
+    refuses("no image is left in the test split", root=fer_root)
+
+
+# votes
+
+
+@pytest.mark.parametrize("change", [
+    lambda table: table.sort_values("happiness", kind="stable"), lambda table: table.sample(frac=1, random_state=0), lambda table: table.iloc[::-1],
+    lambda table: pd.concat([table.iloc[60:80], table.iloc[:60], table.iloc[80:]]), lambda table: table.sort_values("Image name", key=lambda names: names.str[9:]),
+])
+def test_votes_out_of_order_are_refused(tmp_path, change):
+    images = torch.zeros(140, 1, 48, 48, dtype=torch.uint8)
+    votes = torch.eye(10, dtype=torch.int64)[torch.arange(140) * 7 % 8] * 5
+    M.write_fer_csv(tmp_path, images, votes, ["Training"] * 140)
+    load("fer2013plus", tmp_path)
+    table = change(pd.read_csv(tmp_path / "fer2013new.csv"))
+    table.to_csv(tmp_path / "fer2013new.csv", index=False)
+    refuses("image names are out of their running order", "Was it sorted", root=tmp_path)
+
+
+def test_names_without_numbers_cannot_be_checked_which_is_said(tmp_path, faces):
+    M.write_fer_csv(tmp_path, *faces, USAGE)
+    M.write_votes(tmp_path / "fer2013new.csv", faces[1], USAGE, [f"face-{chr(97 + i)}" for i in range(20)])
+    assert any("order of the votes could not be checked" in note for note in load("fer2013plus", tmp_path).found.notes)
+
+
+@pytest.mark.parametrize("write, says", [
+    (lambda path, text: path.write_text(text.replace(",", ";")), "semicolons"), (lambda path, text: path.write_text(text.replace(",", "\t")), "tabs"),
+    (lambda path, text: path.write_text(text, encoding="utf-16"), "UTF-16"), (lambda path, text: path.write_text(text, encoding="utf-16-le"), "UTF-16"),
+])
+@pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
+def test_what_spreadsheets_write_is_named(csv_root, file, write, says):
+    write(csv_root / file, (csv_root / file).read_text())
+    refuses(file, says, "UTF-8", root=csv_root)
+
+
+# one decoder
+
+
+def ramp(kind):
+    """Grey levels 10 to 245, as a kind of file has them."""
+    grey = np.tile(np.linspace(10, 245, 64).round().astype(np.uint8), (64, 1))
+    image = Image.fromarray(grey)
+    return {"L": lambda: image, "RGB": lambda: image.convert("RGB"), "P": lambda: image.convert("P"), "CMYK": lambda: image.convert("CMYK"), "RGBA": lambda: image.convert("RGBA"),
+            "LA": lambda: image.convert("LA"), "16": lambda: Image.fromarray(grey.astype(np.uint16) * 257), "16 in 32": lambda: Image.fromarray(grey.astype(np.int32) * 257),
+            "12 in 16": lambda: Image.fromarray(grey.astype(np.uint16) * 16), "14 in 16": lambda: Image.fromarray(grey.astype(np.uint16) * 64), "8 in 16": lambda: Image.fromarray(grey.astype(np.uint16)),
+            "32": lambda: Image.fromarray(grey.astype(np.int32) * 2**22), "signed": lambda: Image.fromarray(grey.astype(np.int32) - 100), "float": lambda: Image.fromarray(grey / np.float32(255)),
+            "float 255": lambda: Image.fromarray(grey.astype(np.float32))}[kind](), grey
+
+
+@pytest.mark.parametrize("kind", ["L", "RGB", "P", "CMYK", "RGBA", "LA", "16", "16 in 32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_kind_of_file_gives_the_same_levels(tmp_path, kind, channels):
+    image, grey = ramp(kind)
+    image.save(tmp_path / "a.tiff")
+    assert abs(L.decode(tmp_path / "a.tiff", channels=channels).astype(int) - grey).max() <= 1
+
+
+@pytest.mark.parametrize("kind, says", [("12 in 16", "16 bits stay under a quarter"), ("14 in 16", "16 bits stay"), ("8 in 16", "16 bits stay"), ("32", "not 0 to 65535"),
+                                        ("signed", "not 0 to 65535"), ("float", "floating-point"), ("float 255", "floating-point")])
+def test_a_range_that_is_not_known_is_refused(tmp_path, kind, says):
+    ramp(kind)[0].save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match=says):
+        L.decode(tmp_path / "a.tiff")
+
+
+def test_sixteen_bits_of_colour(tmp_path):
+    """PNG files with 16 bits in each of three channels, which Pillow reads but does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def png(values):
+        rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in values)
+        header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+    grey = ramp("L")[1].astype(np.uint16)
+    (tmp_path / "16.png").write_bytes(png(grey * 257))
+    (tmp_path / "12.png").write_bytes(png(grey * 16))
+    assert np.array_equal(L.decode(tmp_path / "16.png", channels=1)[0], grey)
+    with pytest.raises(DataError, match="16 bits stay under a quarter"):
+        L.decode(tmp_path / "12.png")
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    for mode, clear in (("RGBA", (0, 0, 0, 0)), ("LA", (0, 0))):
+        image = Image.new(mode, (8, 8), clear)
+        image.putpixel((0, 0), (90, 90, 90, 255)[:1] + (255,) if mode == "LA" else (90, 90, 90, 255))
+        image.save(tmp_path / "a.png")
+        for channels in (1, 3):
+            got = L.decode(tmp_path / "a.png", channels=channels)
+            assert (got[:, 0, 0] == 90).all() and (got[:, 1:] == 255).all()
+    Image.new("RGBA", (8, 8)).save(tmp_path / "a.png")
+    with pytest.warns(DataWarning, match="every pixel is transparent"):
+        L.decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_orientation_is_as_pillow_turns_it(tmp_path, turn):
+    image, exif = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)), Image.Exif()
+    exif[0x0112] = turn
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(L.decode(tmp_path / "a.png", channels=1)[0], np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))))
+
+
+@pytest.mark.parametrize("exif", [b"\0\x08\0\x02\x01\x12\0\x03", b"Exif-of-a-phone-app", b"MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize("end", ["png", "webp", "jpg"])
+def test_damaged_exif_leaves_the_picture_as_it_lies(tmp_path, exif, end):
+    Image.fromarray(ramp("L")[1]).convert("RGB").save(tmp_path / f"a.{end}", exif=exif)
+    assert np.array_equal(L.decode(tmp_path / f"a.{end}"), np.asarray(Image.open(tmp_path / f"a.{end}").convert("RGB")).transpose(2, 0, 1))
+
+
+def test_pillows_limit_may_be_none(own_root, monkeypatch):
+    expected = load("folder", own_root).fingerprint
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert load("folder", own_root).fingerprint == expected
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    refuses("3,200 pixels are more than 3,000", name="folder", root=own_root)
 
 
 # the real files
