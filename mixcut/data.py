@@ -312,10 +312,8 @@ def one_of(name: str, names: tuple, what: str) -> str:
     require(name in names, f"no {what} {name!r}{hint}. There are: {', '.join(names) or 'none'}")
     return name
 
-# %% ../nbs/03_data.ipynb #ef85ffed
-def recipe(
-    name: str,  # one of `NAMES`
-) -> str:  # plain text, several lines
+# %% ../nbs/03_data.ipynb #e4ef69b5
+def recipe(name: str) -> str:
     "How to get a data set, where to put it, and on what terms it may be used. Raises `DataError`."
     return _RECIPES[one_of(name, NAMES, "data set")]
 

@@ -91,12 +91,12 @@ def look_for(root: Path, name: str) -> Path | None:
 # %% ../nbs/04_layouts.ipynb #fc3758c9
 def _check_root(name: str, root) -> Path:
     "The root as a path. Raises `DataError`, with the recipe, unless it is a folder with something in it."
-    help = f"\n\n{recipe(name)}"
-    require(root is not None, f"{name} needs a root: the folder that holds it.{help}")
+    advice = f"\n\n{recipe(name)}"
+    require(root is not None, f"{name} needs a root: the folder that holds it.{advice}")
     root = Path(root).expanduser()
-    require(not root.is_file(), f"{root} is a file: unpack it, and give the folder.{help}")
-    require(root.is_dir(), f"{root} does not exist.{help}")
-    require(entries(root), f"{root} is empty.{help}")
+    require(not root.is_file(), f"{root} is a file: unpack it, and give the folder.{advice}")
+    require(root.is_dir(), f"{root} does not exist.{advice}")
+    require(entries(root), f"{root} is empty.{advice}")
     return root
 
 # %% ../nbs/04_layouts.ipynb #e3d1dce7
@@ -176,6 +176,7 @@ def _opened(path):
 # %% ../nbs/04_layouts.ipynb #7a6f2879
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation → Pillow's `Transpose`
 
+# %% ../nbs/04_layouts.ipynb #27958ee7
 def _upright(image: Image.Image) -> Image.Image:
     "Turned as the camera was held; as it lies where the EXIF data are damaged."
     try:
@@ -184,7 +185,7 @@ def _upright(image: Image.Image) -> Image.Image:
         turn = None
     return image if turn is None else image.transpose(turn)
 
-# %% ../nbs/04_layouts.ipynb #0dcd9891
+# %% ../nbs/04_layouts.ipynb #e15bcef6
 def _eight_bits(image: Image.Image, deep: bool, path) -> Image.Image:
     "Eight bits a channel. Raises `DataError` where the range of a `deep` image is not known."
     again = "Save it with 8 bits a channel"
@@ -199,7 +200,7 @@ def _eight_bits(image: Image.Image, deep: bool, path) -> Image.Image:
         require(high > 63, f"its 16 bits stay under a quarter of white, as if they were fewer. {again}", path)
     return image
 
-# %% ../nbs/04_layouts.ipynb #e773c567
+# %% ../nbs/04_layouts.ipynb #a49f0077
 def _opaque(image: Image.Image, path) -> Image.Image:
     "RGB, on white where the image is transparent."
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -209,12 +210,12 @@ def _opaque(image: Image.Image, path) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
-# %% ../nbs/04_layouts.ipynb #418f45fc
+# %% ../nbs/04_layouts.ipynb #bbd605b1
 def fit_square(image: Image.Image, size: int) -> Image.Image:
     "The shorter side scaled to `size` (antialiased), then the middle."
     return F.center_crop(F.resize(image, size, antialias=True), size)
 
-# %% ../nbs/04_layouts.ipynb #a685d53a
+# %% ../nbs/04_layouts.ipynb #60394c06
 def decode(
     path,  # an image file
     size: int | None = None,  # side, pixels; None: as large as it is
@@ -234,7 +235,7 @@ def decode(
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
-# %% ../nbs/04_layouts.ipynb #c5d8a52f
+# %% ../nbs/04_layouts.ipynb #05531468
 def decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, progress=None) -> tuple:
     "Images `[M, C, size, size]` and their places in `paths`; errors go to the list `skipped` or are raised."
     images, good = np.empty((len(paths), channels, size, size), np.uint8), []
@@ -249,13 +250,13 @@ def decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, p
         _report(progress, i + 1, len(paths), "decoding images")
     return torch.from_numpy(images[:len(good)]), good
 
-# %% ../nbs/04_layouts.ipynb #ad901f21
+# %% ../nbs/04_layouts.ipynb #0a9555e2
 def _report(progress: Callable | None, done: int, total: int, what: str):
     "Call `progress(done, total, what)` every 512 steps and at the end."
     if progress is not None and (done == total or done % 512 == 0):
         progress(done, total, what)
 
-# %% ../nbs/04_layouts.ipynb #683ad345
+# %% ../nbs/04_layouts.ipynb #cd160e5d
 def _decode_splits(parts: dict, classes: tuple, *how, progress: Callable | None) -> dict:
     "Split's name → `Split`, from split's name → (path, label) of each image; `how` as for `decode_all`."
     splits = {}
@@ -265,7 +266,7 @@ def _decode_splits(parts: dict, classes: tuple, *how, progress: Callable | None)
         splits[key] = Split(images, labels, classes)
     return splits
 
-# %% ../nbs/04_layouts.ipynb #d94cb9e1
+# %% ../nbs/04_layouts.ipynb #3a5dc260
 def class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
     "(path, label) of each class's images, and what is left out. Raises `DataError` for an empty class."
     odd = sorted({path.name for path in subfolders(folder)} ^ set(classes))
@@ -281,7 +282,7 @@ def class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
         pairs += [(path, label) for path in images]
     return pairs, warned
 
-# %% ../nbs/04_layouts.ipynb #7fdaf5bc
+# %% ../nbs/04_layouts.ipynb #a8fa8455
 def _rows(path) -> Iterator:
     "Line number and cells of each row that is not empty. Raises `DataError` for what is no CSV in UTF-8."
     try:
@@ -296,7 +297,7 @@ def _rows(path) -> Iterator:
         text = "UTF-16 text. Save it as" if utf16 else f"cannot be read ({error}). Download it again, as"
         raise DataError(f"{where(path)}: {text} CSV text in UTF-8") from error
 
-# %% ../nbs/04_layouts.ipynb #d4ee62ae
+# %% ../nbs/04_layouts.ipynb #4070abe1
 def _columns(path, wanted: tuple) -> Iterator:
     "Line number and the wanted cells of a CSV file with a header. Raises `DataError`."
     rows = _rows(path)
@@ -311,15 +312,16 @@ def _columns(path, wanted: tuple) -> Iterator:
         require(len(cells) == len(header), text, path, line)
         yield line, [cells[place] for place in places]
 
-# %% ../nbs/04_layouts.ipynb #613b10ed
+# %% ../nbs/04_layouts.ipynb #82dc6578
 USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 
+# %% ../nbs/04_layouts.ipynb #ae51dcd6
 def _split_of(usage: str, path, line: int) -> str:
     "The split that FER2013's `Usage` column means."
     require(usage in USAGE, f"Usage is {usage[:40]!r}, not one of {', '.join(USAGE)}", path, line)
     return USAGE[usage]
 
-# %% ../nbs/04_layouts.ipynb #d10ab6e0
+# %% ../nbs/04_layouts.ipynb #bf75ed3f
 def _vote_numbers(cells: list, path, line: int) -> list:
     "Votes as numbers. Raises `DataError` unless they are whole, not negative and not all zero."
     votes = [int(float(cell)) for cell in cells if re.fullmatch(r"[0-9]{1,6}(\.0*)?", cell)]
@@ -327,14 +329,15 @@ def _vote_numbers(cells: list, path, line: int) -> list:
     require(len(votes) == len(cells) and any(votes), text + ". Download the file again", path, line)
     return votes
 
-# %% ../nbs/04_layouts.ipynb #96e11bba
+# %% ../nbs/04_layouts.ipynb #7681fa2b
 def _numbers(names: pd.Series) -> pd.Series:
     "The number in each image name, NaN where there is none."
     return names.str.extract(r"(\d+)\D*$")[0].astype(float)
 
-# %% ../nbs/04_layouts.ipynb #eac1eb56
+# %% ../nbs/04_layouts.ipynb #ca1fafb4
 _ASTRAY = 4  # image names of the published file that are out of the running order
 
+# %% ../nbs/04_layouts.ipynb #e8792b27
 def _out_of_order(names: pd.Series) -> int:
     "How many names are not in the longest run of rising numbers."
     numbers, ends = _numbers(names).dropna(), []  # ends[k]: the smallest end of a rising run of k + 1 numbers
@@ -343,13 +346,13 @@ def _out_of_order(names: pd.Series) -> int:
         ends[k:k + 1] = [number]
     return len(numbers) - len(ends)
 
-# %% ../nbs/04_layouts.ipynb #12487ad1
+# %% ../nbs/04_layouts.ipynb #736a3d33
 def _vote_table(rows: list, path) -> pd.DataFrame:
     "Rows of line, split, image and ten votes as a table. Raises `DataError` if there are none."
     require(rows, f"{where(path)} is empty: it has no votes. Unpack or download it again")
     return pd.DataFrame(rows, columns=["line", "split", "image", *VOTES])
 
-# %% ../nbs/04_layouts.ipynb #583d14fd
+# %% ../nbs/04_layouts.ipynb #72b7f1f4
 def read_votes(path) -> pd.DataFrame:
     "FER+'s `fer2013new.csv`: line, split, image (a name or nothing), ten votes. Raises `DataError`."
     rows = []
@@ -361,7 +364,7 @@ def read_votes(path) -> pd.DataFrame:
     require(_out_of_order(table.image) <= _ASTRAY, text, path)
     return table
 
-# %% ../nbs/04_layouts.ipynb #17efc080
+# %% ../nbs/04_layouts.ipynb #de6ee672
 def own_rows(votes: pd.DataFrame) -> pd.DataFrame:
     "The named rows, each name once: the row whose name is in its place. `doubled`: the name stood twice."
     named = votes[votes.image != ""]
@@ -373,7 +376,7 @@ def own_rows(votes: pd.DataFrame) -> pd.DataFrame:
     own = named.loc[nearest].image.drop_duplicates().index.sort_values()
     return named.assign(doubled=twice).loc[own]
 
-# %% ../nbs/04_layouts.ipynb #356ba06a
+# %% ../nbs/04_layouts.ipynb #5d7a2ac1
 def _pixels(text: str, path, line: int) -> np.ndarray:
     "One face, uint8 `[1, 48, 48]`, from a cell. Raises `DataError` for other numbers than 2,304 of 0..255."
     try:
@@ -386,7 +389,7 @@ def _pixels(text: str, path, line: int) -> np.ndarray:
     require(0 <= bad <= 255, f"pixel {bad} is outside 0..255. Download the file again", path, line)
     return values.astype(np.uint8).reshape(1, 48, 48)
 
-# %% ../nbs/04_layouts.ipynb #d3cb5ec2
+# %% ../nbs/04_layouts.ipynb #d3365ac6
 def _read_pixels(path, votes: pd.DataFrame, progress: Callable | None) -> torch.Tensor:
     "FER2013's pixels, uint8 `[N, 1, 48, 48]`. Raises `DataError` unless each row's usage is its votes'."
     total, done, splits = len(votes), 0, votes.split.tolist()
@@ -401,7 +404,7 @@ def _read_pixels(path, votes: pd.DataFrame, progress: Callable | None) -> torch.
     require(done == total, f"{done:,} rows of pixels, but {total:,} of votes. Is it cut short?", path)
     return torch.from_numpy(images)
 
-# %% ../nbs/04_layouts.ipynb #52847f5d
+# %% ../nbs/04_layouts.ipynb #e2dfb65c
 def _voted_splits(images: torch.Tensor, votes: pd.DataFrame) -> tuple:
     "Split's name → `Split`, for each split among the votes; a note of how many faces were thrown away."
     splits, dropped = {}, 0
@@ -411,7 +414,7 @@ def _voted_splits(images: torch.Tensor, votes: pd.DataFrame) -> tuple:
         dropped += n
     return splits, f"{dropped:,} of {len(votes):,} faces thrown away: most votes for unknown or NF"
 
-# %% ../nbs/04_layouts.ipynb #4b695ba0
+# %% ../nbs/04_layouts.ipynb #55176417
 def _read_fer_csv(pixels: Path, votes: Path, progress: Callable | None) -> tuple:
     "FER2013Plus from pixels and votes, joined row by row."
     table = read_votes(votes)
@@ -422,11 +425,11 @@ def _read_fer_csv(pixels: Path, votes: Path, progress: Callable | None) -> tuple
     rule, files = RULE + "; joined row by row", [pixels.name, votes.name]
     return splits, Found(" + ".join(files), rule, votes.name, files, notes)
 
-# %% ../nbs/04_layouts.ipynb #fc97dc35
+# %% ../nbs/04_layouts.ipynb #9d45c804
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 _OLDER_VOTES = {"train": 181, "valid": 36, "test": 46}  # images that label.csv labels otherwise
 
-# %% ../nbs/04_layouts.ipynb #0f6f2287
+# %% ../nbs/04_layouts.ipynb #dbbb50bf
 def _older(folders: dict) -> str:
     "The warning for the votes of `label.csv`."
     differ = ", ".join(f"{_OLDER_VOTES[key]} {key}" for key in folders)
@@ -434,7 +437,7 @@ def _older(folders: dict) -> str:
             f"compared gives other labels to {differ} images, as much as methods differ by. "
             "Put the published fer2013new.csv beside the folders")
 
-# %% ../nbs/04_layouts.ipynb #123f541b
+# %% ../nbs/04_layouts.ipynb #6bd16345
 def _read_labels(path, split: str) -> pd.DataFrame:
     "The votes of one folder's `label.csv`, as from `read_votes`. Raises `DataError` with the line."
     rows = []
@@ -445,7 +448,7 @@ def _read_labels(path, split: str) -> pd.DataFrame:
         rows.append([line, split, cells[0], *_vote_numbers(cells[2:], path, line)])
     return _vote_table(rows, path)
 
-# %% ../nbs/04_layouts.ipynb #352085c1
+# %% ../nbs/04_layouts.ipynb #98d21bc6
 def _check_rows(folder: Path, split: str, rows: pd.DataFrame, absent: set):
     "Raise `DataError` for images of another split, and for those that `label.csv` lists in vain."
     text = f"{folder.name}/{min(absent, default='')}: listed in label.csv, but not there "
@@ -453,7 +456,7 @@ def _check_rows(folder: Path, split: str, rows: pd.DataFrame, absent: set):
     for row in rows[rows.split != split].head(1).itertuples():
         require(False, f"its votes, line {row.line}, are of {row.split}. Move it there", folder / row.image)
 
-# %% ../nbs/04_layouts.ipynb #f30408de
+# %% ../nbs/04_layouts.ipynb #56727826
 def _folder_votes(folder: Path, split: str, votes: pd.DataFrame | None) -> tuple:
     "The votes of a folder's images, notes, what is left out; `votes` None: those of its `label.csv`."
     paths = [path for path in entries(folder) if path.name != "label.csv"]
@@ -469,7 +472,7 @@ def _folder_votes(folder: Path, split: str, votes: pd.DataFrame | None) -> tuple
     others = [path for path in paths if path.name not in there]
     return mine, notes, warned + _left_out(folder.name, others, len(paths), "no PNG files")
 
-# %% ../nbs/04_layouts.ipynb #35b3fc15
+# %% ../nbs/04_layouts.ipynb #fbd44ea2
 def _decode_voted(rows: pd.DataFrame, folders: dict, progress: Callable | None) -> tuple:
     "Splits, and a note, from rows with `split`, `image` and votes; only images that the rule keeps are read."
     kept = majority(rows[list(VOTES)])[1].numpy()
@@ -478,7 +481,7 @@ def _decode_voted(rows: pd.DataFrame, folders: dict, progress: Callable | None) 
     images[kept] = decode_all(paths, 48, 1, progress=progress)[0]
     return _voted_splits(images, rows)
 
-# %% ../nbs/04_layouts.ipynb #de945bff
+# %% ../nbs/04_layouts.ipynb #931d3d86
 def _read_fer_folders(folders: dict, votes: Path | None, progress: Callable | None) -> tuple:
     "FER2013Plus from folders of PNG files; `votes` None: each folder's `label.csv`."
     table = None if votes is None else own_rows(read_votes(votes))
@@ -492,13 +495,13 @@ def _read_fer_folders(folders: dict, votes: Path | None, progress: Callable | No
     rule = f"{RULE}; votes from {file}, by image name"
     return splits, Found("FER+ folders", rule, file, sources + [file], sum(notes, missing) + [note], warned)
 
-# %% ../nbs/04_layouts.ipynb #3e342c51
+# %% ../nbs/04_layouts.ipynb #13856c21
 def _fer_base(folder: Path) -> Path | None:
     "The folder, if it has a training split whose name begins as FER2013Train does."
     train = splits_in(folder).get("train", ())
     return folder if any(path.name.lower().startswith("fer") for path in train) else None
 
-# %% ../nbs/04_layouts.ipynb #aef50904
+# %% ../nbs/04_layouts.ipynb #6540f52c
 def _fer_folders(root: Path, votes: Path | None) -> dict:
     "Split's name → FER+ folder, if there are any. Raises `DataError` for one without votes."
     base = look(root, FOLDERS["train"], _fer_base)
@@ -508,7 +511,7 @@ def _fer_folders(root: Path, votes: Path | None) -> dict:
         require(votes is not None or (folder / "label.csv").exists(), text)
     return folders
 
-# %% ../nbs/04_layouts.ipynb #a14c3e51
+# %% ../nbs/04_layouts.ipynb #578e5f3c
 def _read_fer2013plus(root, progress: Callable | None = None) -> tuple:
     "FER2013Plus: 48 × 48 grey, eight classes. Raises `DataError`, with the recipe if no layout is found."
     root = _check_root("fer2013plus", root)
@@ -522,14 +525,14 @@ def _read_fer2013plus(root, progress: Callable | None = None) -> tuple:
     lacking += "" if pixels else "icml_face_data.csv and no folder FER2013Train"
     _nothing_found("fer2013plus", root, lacking)
 
-# %% ../nbs/04_layouts.ipynb #91acd625
+# %% ../nbs/04_layouts.ipynb #7bea28b9
 READERS["fer2013plus"] = _read_fer2013plus
 
-# %% ../nbs/04_layouts.ipynb #7c2d68dc
+# %% ../nbs/04_layouts.ipynb #5ce34f93
 RAF_LIST = "EmoLabel/list_patition_label.txt"
 _RAF_RULE = "the {} labels, 1 surprise .. 7 neutral"
 
-# %% ../nbs/04_layouts.ipynb #2afaa984
+# %% ../nbs/04_layouts.ipynb #35b7f8e1
 def _refuse_compound(path: Path, table: pd.DataFrame):
     "Raise `DataError` if this is the list of RAF-DB's compound expressions."
     name, real = path.parent.parent.name, path.resolve().parent.parent.name
@@ -541,7 +544,7 @@ def _refuse_compound(path: Path, table: pd.DataFrame):
     text = f"this looks like RAF-DB's compound list ({seen}). Use the basic one, basic/{RAF_LIST}, "
     require(not seen, text + "whose labels are 1 to 7", path)
 
-# %% ../nbs/04_layouts.ipynb #f7bda6da
+# %% ../nbs/04_layouts.ipynb #4bf89f53
 def _raf_rows(path) -> pd.DataFrame:
     "The rows of RAF-DB's list as image, label as written, split, line. Raises `DataError` with the line."
     rows = []
@@ -553,7 +556,7 @@ def _raf_rows(path) -> pd.DataFrame:
     require(rows, f"{where(path)} is empty. Unpack it again")
     return pd.DataFrame(rows, columns=["image", "label", "split", "line"])
 
-# %% ../nbs/04_layouts.ipynb #0519fe03
+# %% ../nbs/04_layouts.ipynb #57b3431e
 def read_raf_list(path) -> pd.DataFrame:
     "RAF-DB's basic labels: image, label 0..6, split, line. Raises `DataError` for other lists."
     table = _raf_rows(path)
@@ -564,7 +567,7 @@ def read_raf_list(path) -> pd.DataFrame:
         require(False, f"{row.image} is listed a second time", path, row.line)
     return table.assign(label=table.label - 1)
 
-# %% ../nbs/04_layouts.ipynb #6b973c48
+# %% ../nbs/04_layouts.ipynb #f48790e4
 def _raf_paths(table: pd.DataFrame, folder: Path) -> list:
     "The path of each listed image. Raises `DataError` for one that is missing."
     there = {path.name for path in entries(folder)} if folder.is_dir() else set()
@@ -574,7 +577,7 @@ def _raf_paths(table: pd.DataFrame, folder: Path) -> list:
     require(not absent, text, folder / "".join(absent[:1]))
     return [folder / name for name in names]
 
-# %% ../nbs/04_layouts.ipynb #aad0c876
+# %% ../nbs/04_layouts.ipynb #f31e704c
 def _read_raf_tree(listing: Path, progress: Callable | None) -> tuple:
     "RAF-DB from its official tree."
     table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
@@ -586,7 +589,7 @@ def _read_raf_tree(listing: Path, progress: Callable | None) -> tuple:
     found = Found("RAF-DB, the official tree", _RAF_RULE.format("list's"), listing.name, sources, [], warned)
     return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress), found
 
-# %% ../nbs/04_layouts.ipynb #dfd86833
+# %% ../nbs/04_layouts.ipynb #a855ed6e
 def _check_raf_csv(path: Path, labels: dict):
     "Raise `DataError` unless a list and the folders (image's name → label 1..7) say the same."
     listed = dict(cells for _, cells in _columns(path, ("image", "label")))
@@ -598,7 +601,7 @@ def _check_raf_csv(path: Path, labels: dict):
     text = f"{len(extra):,} images in the folders are not listed, such as {''.join(extra[:1])}"
     require(not extra, text + ". Are they RAF-DB's?", path)
 
-# %% ../nbs/04_layouts.ipynb #9c0e4646
+# %% ../nbs/04_layouts.ipynb #6477ab14
 def _mirror_images(folder: Path) -> tuple:
     "(path, label 0..6) of the images, by name, and what is left out. Raises `DataError` for other folders."
     names = tuple(path.name for path in subfolders(folder))
@@ -612,7 +615,7 @@ def _mirror_images(folder: Path) -> tuple:
         require(one.name != two.name, f"{one.name} is in {places}")
     return pairs, warned
 
-# %% ../nbs/04_layouts.ipynb #15ffe8e8
+# %% ../nbs/04_layouts.ipynb #596ab7c0
 def _check_mirror(root: Path, folder: Path, split: str, pairs: list) -> list:
     "The names of the split's list, beside it or one folder up. Raises `DataError` where it differs."
     places = [folder.parent] if folder.parent == root else [folder.parent, folder.parent.parent]
@@ -621,7 +624,7 @@ def _check_mirror(root: Path, folder: Path, split: str, pairs: list) -> list:
         _check_raf_csv(path, {image.name: label + 1 for image, label in pairs})
     return [path.name for path in lists]
 
-# %% ../nbs/04_layouts.ipynb #2b6f7d81
+# %% ../nbs/04_layouts.ipynb #74d1380a
 def _read_raf_mirror(root: Path, tree: Path, progress: Callable | None) -> tuple:
     "RAF-DB from the common mirror. Raises `DataError` where the lists and the folders differ."
     folders, parts, rule = one_each(tree), {}, _RAF_RULE.format("folders'")
@@ -635,14 +638,14 @@ def _read_raf_mirror(root: Path, tree: Path, progress: Callable | None) -> tuple
     found.notes += [] if "test" in folders else ["no folder test: no test split"]
     return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress), found
 
-# %% ../nbs/04_layouts.ipynb #04422e2a
+# %% ../nbs/04_layouts.ipynb #19f405dc
 def _mirror(folder: Path) -> Path | None:
     "The mirror's tree: the folder or its `DATASET`, if it has a training split with a folder 1."
     for tree in (folder / "DATASET", folder):
         if tree.is_dir() and any((path / "1").is_dir() for path in splits_in(tree).get("train", ())):
             return tree
 
-# %% ../nbs/04_layouts.ipynb #db327631
+# %% ../nbs/04_layouts.ipynb #e1cecdc5
 def _read_rafdb(root, progress: Callable | None = None) -> tuple:
     "RAF-DB's basic expressions: 100 × 100 RGB, seven classes, no valid split. Raises `DataError`."
     root = _check_root("rafdb", root)
@@ -652,10 +655,10 @@ def _read_rafdb(root, progress: Callable | None = None) -> tuple:
         return _read_raf_mirror(root, tree, progress)
     _nothing_found("rafdb", root, f"no basic/{RAF_LIST} and no DATASET/train/1")
 
-# %% ../nbs/04_layouts.ipynb #12c2f29e
+# %% ../nbs/04_layouts.ipynb #5e47eddc
 READERS["rafdb"] = _read_rafdb
 
-# %% ../nbs/04_layouts.ipynb #f70b0faf
+# %% ../nbs/04_layouts.ipynb #a02f7534
 def _find_splits(root: Path) -> tuple:
     "Split's name → folder, or {'all': folder} to be divided; texts of what is left out beside them."
     train = look(root, "train", lambda folder: folder if "train" in splits_in(folder) else None)
@@ -666,7 +669,7 @@ def _find_splits(root: Path) -> tuple:
     warned = _beside(root, [base]) if base != root else []
     return folders, warned + (_beside(base, folders.values()) if "all" not in folders else [])
 
-# %% ../nbs/04_layouts.ipynb #4185547e
+# %% ../nbs/04_layouts.ipynb #7cbd8d15
 def _class_names(folder: Path) -> tuple:
     "The classes: the names of the folders in the training split. Raises `DataError` for fewer than two."
     names = tuple(path.name for path in subfolders(folder))
@@ -680,7 +683,7 @@ def _class_names(folder: Path) -> tuple:
     require(len(looks) < 2, text, folder)
     return names
 
-# %% ../nbs/04_layouts.ipynb #c20aa395
+# %% ../nbs/04_layouts.ipynb #227df317
 def _divide(split: Split, seed: int) -> dict:
     "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train, in order."
     generator, parts = torch.Generator().manual_seed(seed), {"train": [], "valid": [], "test": []}
@@ -693,7 +696,7 @@ def _divide(split: Split, seed: int) -> dict:
             parts[key].append(mine[chosen.sort().values])
     return {key: split[torch.cat(chosen)] for key, chosen in parts.items()}
 
-# %% ../nbs/04_layouts.ipynb #5ef10048
+# %% ../nbs/04_layouts.ipynb #7a4f157d
 def _all_grey(pairs: list) -> bool:
     "Whether every image that opens is grey, of (path, label). Only the files' headers are read."
     for path, _ in pairs:
@@ -705,7 +708,7 @@ def _all_grey(pairs: list) -> bool:
             continue
     return True
 
-# %% ../nbs/04_layouts.ipynb #0e9dc6d3
+# %% ../nbs/04_layouts.ipynb #4c3011ea
 def _check_classes(splits: dict, skipped: list):
     "Raise `DataError` for a class of which no image is left after others were skipped."
     for key, split in splits.items():
@@ -713,7 +716,7 @@ def _check_classes(splits: dict, skipped: list):
         text = f"{key}/{''.join(empty[:1])}: no image of this class can be decoded. Put good images there, "
         require(not empty, f"{text}or remove the class from every split. {' '.join(skipped[:3])}")
 
-# %% ../nbs/04_layouts.ipynb #69d86191
+# %% ../nbs/04_layouts.ipynb #14a9b05a
 def _list_images(root: Path) -> tuple:
     "Split's name, or \"all\", → (path, label) of its images; the classes; texts of what is left out."
     folders, warned = _find_splits(root)
@@ -723,7 +726,7 @@ def _list_images(root: Path) -> tuple:
         warned += texts
     return parts, classes, warned
 
-# %% ../nbs/04_layouts.ipynb #8e8cd16b
+# %% ../nbs/04_layouts.ipynb #be8c0e48
 def _read_folder(root, progress=None, *, seed=0, size=48, channels=None, skip_corrupt=False) -> tuple:
     "Your own images, fitted to squares; `channels` None: grey if every image is. Raises `DataError`."
     right = channels in (None, 1, 3) and isinstance(size, int) and size > 0
@@ -740,10 +743,10 @@ def _read_folder(root, progress=None, *, seed=0, size=48, channels=None, skip_co
     sources = [f"{key}, {len(split):,} images" for key, split in splits.items()]
     return splits, Found(layout, rule, "the folders' names", sources, [], warned + skipped)
 
-# %% ../nbs/04_layouts.ipynb #6abc18a4
+# %% ../nbs/04_layouts.ipynb #fd312f66
 READERS["folder"] = _read_folder
 
-# %% ../nbs/04_layouts.ipynb #1d99efd0
+# %% ../nbs/04_layouts.ipynb #b2142e96
 def folder_sizes(root) -> dict:
     "Split → images of a folder, before any is read. Raises `DataError`."
     counts = {key: len(pairs) for key, pairs in _list_images(_check_root("folder", root))[0].items()}
