@@ -1,9 +1,3 @@
 __version__ = "0.1.0"
 
-
-def __getattr__(name):
-    "The transforms, as in `from mixcut import MixCut`; torch is imported where one is asked for, and not before."
-    if name in ("MixCut", "Mixup", "CutMix", "Cutout", "RandomErasing", "HideAndSeek"):
-        from . import augment
-        return getattr(augment, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+from mixcut import layouts as _layouts  # adds the layouts on disk to `mixcut.data.load`  # noqa: E402

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .data import drawn_sizes, folder_sizes
+from .data import drawn_sizes
 from .evaluate import RunError
+from .layouts import folder_sizes
 from .model import flops
 from .paper import CELLS, DATASETS, Cell
 from .train import PROFILES, Config, ConfigError, differences, from_parameters, given, nearest, parse, time_steps, work

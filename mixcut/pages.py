@@ -52,7 +52,7 @@ def write_readme():
 # %% ../nbs/15_pages.ipynb #917ff02c
 PUBLIC = {
     "augment": ("MixCut", "Mixup", "CutMix", "Cutout", "RandomErasing", "HideAndSeek", "make_transform", "Draw", "random_crop", "ten_crop", "to_float"),
-    "data": ("load", "Dataset", "Split", "recipe", "write_digits"), "faces": ("drawn_faces", "sample_faces", "draw"),
+    "data": ("load", "Dataset", "Split", "recipe"), "miniatures": ("write_digits",), "faces": ("drawn_faces", "sample_faces", "draw"),
     "model": ("ImprovedVGG19", "start_as_identity", "folded", "flops"), "train": ("Config", "fit", "forecast", "train_batches"),
     "evaluate": ("crop_logits", "average", "protocols", "load_run"), "predict": ("load_network", "find_faces", "predict"), "beyond": ("cover", "calibration", "calibration_error"),
     "grid": ("jobs", "forecasts"), "stats": ("contrast", "verdict"), "speed": ("in_turn", "compare"),

@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torchvision.ops import nms
 
-from .data import Split, load
+from .data import DataError, Split, load
 from .evaluate import average, crop_logits, weights_print
 from .faces import draw, sample_faces
+from .layouts import decode, fit_square
 from .model import ImprovedVGG19, folded
 from .train import Config, fit, parse
 
@@ -94,20 +95,19 @@ def train_small(
     progress=None,
 ) -> Path:  # its weights
     "A network of an eighth of the width, a few fast epochs on drawn faces."
-    data = load("drawn", train=2000, valid=100, test=100, cache=False)
+    data = load("drawn", train=2000, valid=100, test=100)
     config = Config(aug="baseline", epochs=4, lr=0.03, schedule="one-cycle", init="identity", dropout=0.1, runs=str(runs))
     fit(config, data, progress)
     return config.folder / "model.safetensors"
 
 # %% ../nbs/14_predict.ipynb #e04cba56
 def read_photo(path) -> np.ndarray:  # uint8 `[H, W, 3]`
-    "A picture file, turned as its camera held it. Raises `PredictError`."
+    "A picture file, decoded as a data set's images are. Raises `PredictError`."
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise PredictError(f"{path} is not there: give image = a picture file") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return decode(path).transpose(1, 2, 0)
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise PredictError(f"{path} is not there: give image = a picture file") from None
         raise PredictError(f"{path} is no picture that can be read ({error})") from None
 
 # %% ../nbs/14_predict.ipynb #50a2665b
@@ -131,14 +131,17 @@ def find_faces(
 # %% ../nbs/14_predict.ipynb #96518420
 def cut_out(
     photo: np.ndarray,  # uint8 `[H, W, 3]`
-    box: tuple,  # top, left, side
+    box: tuple | None,  # top, left, side; None: the whole photo
     size: int,  # pixels
     channels: int,  # 1 or 3
 ) -> Tensor:  # uint8 `[1, channels, size, size]`
-    "A face as the data set has it; where the box leaves the photo, its border goes on."
-    top, left, side = box
-    rows, columns = (np.clip(np.arange(start, start + side), 0, end - 1) for start, end in ((top, photo.shape[0]), (left, photo.shape[1])))
-    face = Image.fromarray(photo[rows][:, columns]).convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.LANCZOS)
+    "A face as the data set has it, scaled in the same way; where the box leaves the photo, its border goes on."
+    if box is not None:
+        top, left, side = box
+        rows = np.clip(np.arange(top, top + side), 0, photo.shape[0] - 1)
+        columns = np.clip(np.arange(left, left + side), 0, photo.shape[1] - 1)
+        photo = photo[rows][:, columns]
+    face = fit_square(Image.fromarray(photo).convert("L" if channels == 1 else "RGB"), size)
     return torch.from_numpy(np.array(face)).view(size, size, channels).movedim(2, 0)[None].contiguous()
 
 # %% ../nbs/14_predict.ipynb #c29643d9
@@ -173,7 +176,7 @@ def predict(
     height, width = photo.shape[:2]
     side = min(height, width)
     boxes = [((height - side) // 2, (width - side) // 2, side)] if whole else sorted(find_faces(photo), key=lambda box: box[1])
-    images = [cut_out(photo, box, network.size, network.channels) for box in boxes]
+    images = [cut_out(photo, None if whole else box, network.size, network.channels) for box in boxes]
     if not images:
         return []
     found = ten_crops(torch.cat(images), network)

@@ -37,10 +37,11 @@ from torchvision.transforms import v2
 
 # %% ../nbs/16_speed.ipynb #9b36c5ef
 from .augment import make_transform, random_crop, to_float
-from .data import Dataset, DataWarning, Split, load, write_fer_csv, write_fer_folders, write_rafdb
+from .data import Dataset, DataWarning, Split, load
 from .evaluate import load_run, write_atomically
 from .faces import drawn_faces
 from .grid import forecasts, jobs, rates_of
+from .miniatures import write_fer_csv, write_fer_folders, write_rafdb
 from .model import ImprovedVGG19, flops
 from .paper import DATASETS, METHODS
 from .pages import ROOT
@@ -312,23 +313,16 @@ def layouts(folder: Path, faces: int) -> dict:  # name → (data set, root)
 
 # %% ../nbs/16_speed.ipynb #83226033
 def loading(folder: Path, faces: int) -> dict:  # name → `Case`
-    "Each layout decoded, and from the cache."
-    def run(name, root, cache):
-        return lambda: load(name, root, cache=cache)
-    cases = {}
-    for layout, (name, root) in layouts(folder, faces).items():
-        cases[f"{layout}, decoded"] = Case(run(name, root, False), faces)
-        cases[f"{layout}, cached"] = Case(run(name, root, folder.parent / "cache"), faces)
-    return cases
+    "Each layout, decoded."
+    def run(name, root):
+        return lambda: load(name, root)
+    return {f"{layout}, decoded": Case(run(name, root), faces) for layout, (name, root) in layouts(folder, faces).items()}
 
 def loading_table(times: pd.DataFrame) -> pd.DataFrame:
-    "Images a second from each layout, decoded and cached."
+    "Images a second from each layout; older records timed a cache too, which is gone."
     per, rows = rates(times, "loading"), []
-    for layout in dict.fromkeys(name.rsplit(", ", 1)[0] for name in per.columns):
-        row = {"layout": layout}
-        for way in ("decoded", "cached"):
-            row |= {f"{way} (images/s)": per[f"{layout}, {way}"].median(), f"{way}, range": spread(per[f"{layout}, {way}"])}
-        rows.append(row | {"n": len(per)})
+    for name in per.columns[per.columns.str.endswith(", decoded")]:
+        rows.append({"layout": name.removesuffix(", decoded"), "decoded (images/s)": per[name].median(), "decoded, range": spread(per[name]), "n": len(per)})
     return pd.DataFrame(rows)
 
 # %% ../nbs/16_speed.ipynb #f01c0f55
@@ -362,7 +356,7 @@ def memory() -> dict:  # `now`, `peak`: MB
 # %% ../nbs/16_speed.ipynb #096227f9
 def peak_of(config: Config, steps: int = 3) -> float:  # MB
     "The most memory that a process holds which trains some steps and looks at ten crops."
-    data = load("drawn", train=max(600, 2 * config.batch_size), valid=100, test=0, cache=False)
+    data = load("drawn", train=max(600, 2 * config.batch_size), valid=100, test=0)
     our_loop(config, data.train, steps).call()
     looks(config, data.valid)["ten crops, this package"].call()
     return memory()["peak"]
@@ -408,7 +402,7 @@ def scaling_table(scans: pd.DataFrame) -> pd.DataFrame:
 # %% ../nbs/16_speed.ipynb #eec28ae2
 def rate_for(config: Config, seconds: float) -> float:  # images a second
     "Train for some seconds on drawn faces; the first step is not counted."
-    data = load("drawn", train=max(600, 2 * config.batch_size), valid=0, test=0, cache=False)
+    data = load("drawn", train=max(600, 2 * config.batch_size), valid=0, test=0)
     loop, began, steps = our_loop(config, data.train, 1), None, 0
     while began is None or time.perf_counter() - began < seconds:
         loop.call()
@@ -570,7 +564,7 @@ def memory_table(settings: Settings) -> pd.DataFrame:
 # %% ../nbs/16_speed.ipynb #db85d60f
 def timed(settings: Settings, folder: Path, progress) -> pd.DataFrame:
     "All sections that run in this process, in turn."
-    data = load("drawn", train=max(1000, 2 * settings.batch_size), valid=settings.looks, test=0, cache=False)
+    data = load("drawn", train=max(1000, 2 * settings.batch_size), valid=settings.looks, test=0)
     config = Config(width=settings.width, batch_size=settings.batch_size, dropout=0.5, device="cpu", precision=settings.precision)
     quarter = replace(config, width=0.25 * settings.width)
     (folder / "data").mkdir()
@@ -602,7 +596,7 @@ def measure_all(settings: Settings, progress=None, known: dict | None = None) ->
         return scaling(Path(folder.name), [size for size in (1000, 10_000, 100_000, 1_000_000) if size <= settings.largest], min(3, settings.rounds), progress)
 
     def precise():
-        return precisions(short, load("drawn", train=settings.faces, valid=max(20, settings.faces // 10), test=max(20, settings.faces // 4), cache=False), settings.seeds, progress)
+        return precisions(short, load("drawn", train=settings.faces, valid=max(20, settings.faces // 10), test=max(20, settings.faces // 4)), settings.seeds, progress)
 
     makers, found = (times, scans, precise, lambda: memory_table(settings), lambda: forecast_table("cpu")), dict(known or {})
     with folder, warnings.catch_warnings():

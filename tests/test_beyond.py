@@ -23,7 +23,7 @@ DRAWN = {"train": 64, "valid": 0, "test": 24}
 @pytest.fixture
 def trained(tmp_path):
     """Two finished runs on drawn faces, as a grid leaves them."""
-    data = load("drawn", **DRAWN, cache=False)
+    data = load("drawn", **DRAWN)
     made = [config(tmp_path / "runs", aug=aug, dataset="drawn", data_options=DRAWN, profile="demo", epochs=1) for aug in ("baseline", "mixcut")]
     for one in made:
         fit(one, data, quiet)
@@ -80,7 +80,7 @@ def test_a_run_is_looked_at_once(trained):
 def test_other_images_and_torn_weights_are_refused(trained):
     runs, data, made = trained
     with pytest.raises(RunError, match="asks for its own images and weights"):
-        look_covered(made[0].folder, load("drawn", **DRAWN, seed=1, cache=False).test)
+        look_covered(made[0].folder, load("drawn", **DRAWN, seed=1).test)
     with pytest.raises(RunError, match="0.0 % of the predictions"):
         look_covered(made[0].folder, data.test[:5])
     told = json.loads((made[0].folder / "metrics.json").read_text())

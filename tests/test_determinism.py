@@ -63,7 +63,7 @@ def test_draws_are_the_same_everywhere(what, seed):
 
 def test_drawn_faces_are_the_same_everywhere_but_for_rounding():
     """Their pixels and votes come out of sums and roots, so another processor may round one differently."""
-    data = load("drawn", train=200, valid=0, test=0, cache=False)
+    data = load("drawn", train=200, valid=0, test=0)
     assert np.abs(data.train.labels.bincount(minlength=8).numpy() - EXPECTED["labels"]).sum() <= 4
     assert abs(data.train.images.float().mean().item() - EXPECTED["mean"]) < 0.01
 
@@ -72,7 +72,7 @@ CODE = """
 import json, sys
 from mixcut.data import load
 from mixcut.train import Config, fit
-data = load("drawn", train=2000, valid=100, test=400, cache=False)
+data = load("drawn", train=2000, valid=100, test=400)
 run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=4, width=0.125, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
 print(json.dumps(run.score("last")))
 """

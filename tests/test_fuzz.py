@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mixcut.data import DataError, DataWarning, decode, load, read_raf_list, write_fer_csv, write_fer_folders, write_rafdb
+from mixcut.data import DataError, DataWarning, load
 from mixcut.faces import drawn_faces
+from mixcut.layouts import decode, read_raf_list
+from mixcut.miniatures import write_fer_csv, write_fer_folders, write_rafdb
 
 TEXTS = [b"", b",", b'"', b"\n", b"\r\n", b"\0", b"\xff\xfe", b"-1", b"256", b"1e9", b"nan", b"0.5", b" ", b"Training", b"PrivateTest", b"../../etc/passwd", "é".encode(), b"9" * 400]
 COUNTS = {"data": 0, "error": 0}
@@ -33,7 +35,7 @@ def outcome(name, root, **options):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
-            data = load(name, root, cache=False, **options)
+            data = load(name, root, **options)
     except DataError as error:
         assert str(error).encode() and len(str(error)) < 5000
         COUNTS["error"] += 1
@@ -271,7 +273,7 @@ def test_what_may_not_be_read_is_named(tmp_path, record):
         try:
             if os.getuid() == 0:
                 os.setuid(65534)
-            load("folder", root, cache=False)
+            load("folder", root)
             os._exit(1)
         except DataError as error:
             os._exit(0 if "0.png" in str(error) and "PermissionError" in str(error) else 2)

@@ -11,6 +11,7 @@ import torch
 from test_train import config, dataset
 
 import mixcut.data as D
+import mixcut.miniatures as M
 from mixcut import augment, train
 from mixcut.evaluate import load_run
 from mixcut.train import Config, generator, start, train_batches, train_epoch
@@ -60,17 +61,17 @@ def splits(tmp_path):
     images = (torch.arange(24 * 48 * 48) % 251).byte().view(24, 1, 48, 48)
     votes = np.eye(10, dtype=int)[np.arange(24) % 10] * 6 + np.eye(10, dtype=int)[np.arange(24) % 3] * 4
     usage = ["Training"] * 14 + ["PublicTest"] * 4 + ["PrivateTest"] * 6
-    D.write_fer_csv(tmp_path / "csv", images, votes, usage)
-    D.write_fer_csv(tmp_path / "icml", images, votes, usage, icml=True)
-    D.write_fer_folders(tmp_path / "folders", images, votes, usage)
-    D.write_votes(tmp_path / "folders" / "fer2013new.csv", votes, usage)
+    M.write_fer_csv(tmp_path / "csv", images, votes, usage)
+    M.write_fer_csv(tmp_path / "icml", images, votes, usage, icml=True)
+    M.write_fer_folders(tmp_path / "folders", images, votes, usage)
+    M.write_votes(tmp_path / "folders" / "fer2013new.csv", votes, usage)
     colour = (torch.arange(20 * 3 * 100 * 100) // 300 % 256).byte().view(20, 3, 100, 100)
     for name, mirror in (("tree", False), ("mirror", True)):
-        D.write_rafdb(tmp_path / name, colour, torch.arange(20) % 7, ["train"] * 14 + ["test"] * 6, mirror=mirror)
-    D.write_digits(tmp_path / "digits")
+        M.write_rafdb(tmp_path / name, colour, torch.arange(20) % 7, ["train"] * 14 + ["test"] * 6, mirror=mirror)
+    M.write_digits(tmp_path / "digits")
     found = {}
     for kind, folder in (("fer2013plus", "csv"), ("fer2013plus", "icml"), ("fer2013plus", "folders"), ("rafdb", "tree"), ("rafdb", "mirror"), ("folder", "digits")):
-        data = D.load(kind, tmp_path / folder, cache=False)
+        data = D.load(kind, tmp_path / folder)
         exact = {name: split.fingerprint() for name, split in data.splits.items()} if kind != "rafdb" else {}  # JPEG decoders differ by a grey level
         found[folder] = {name: [len(split), split.labels.tolist()[:20], round(split.images.double().mean().item() * 4) / 4, exact.get(name)] for name, split in data.splits.items()}
     return found

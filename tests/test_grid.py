@@ -121,4 +121,4 @@ def test_a_folders_images_are_counted_before_they_are_read(tmp_path, splits):
             for k in range(10 if split in ("", "train") else 4):
                 Image.new("L", (48, 48)).save(tmp_path / split / name / f"{k}.png")
     sizes = grid.images_of(grid.jobs("digits", str(tmp_path))[0])
-    assert {name: n for name, n in sizes.items() if n} == {name: len(split) for name, split in load("folder", str(tmp_path), cache=False).splits.items()}
+    assert {name: n for name, n in sizes.items() if n} == {name: len(split) for name, split in load("folder", str(tmp_path)).splits.items()}

@@ -8,6 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mixcut.data import load
+from mixcut.faces import drawn_faces
+from mixcut.layouts import decode
 from mixcut.predict import PredictError, cut_out, find_faces, group_photo, load_network, network_and_photo, predict, read_photo, sentence, show_faces
 from mixcut.predict import Settings
 from mixcut.train import Config, ConfigError, fit, from_parameters
@@ -16,7 +18,7 @@ from mixcut.train import Config, ConfigError, fit, from_parameters
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     config = Config(epochs=1, width=0.05, aug="baseline", runs=str(tmp_path_factory.mktemp("runs")), device="cpu", precision="fp32")
-    fit(config, load("drawn", train=80, valid=20, test=20, cache=False), lambda text, last=False: None)
+    fit(config, load("drawn", train=80, valid=20, test=20), lambda text, last=False: None)
     return config.folder / "model.safetensors"
 
 
@@ -69,6 +71,24 @@ def test_a_camera_held_sideways(tmp_path, network):
     assert len(predict(read_photo(tmp_path / "photo.jpg"), network)) == 2
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(192, 192), (192, 137), (50, 64)])
+def test_a_whole_picture_is_what_training_would_see(tmp_path, shape, channels):
+    """Decoded, scaled and cropped as the loader does it, whatever kind of file it is."""
+    face = Image.fromarray(drawn_faces(1, 0, size=192, channels=3)[0][0].movedim(0, 2).numpy()).resize(shape[::-1])
+    kinds = {"a.png": face, "grey.png": face.convert("L"), "clear.png": face.convert("RGBA"), "palette.png": face.convert("P"), "cmyk.tiff": face.convert("CMYK"),
+             "16.png": Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257)}
+    for name, image in kinds.items():
+        image.save(tmp_path / name)
+        assert np.array_equal(cut_out(read_photo(tmp_path / name), None, 48, channels)[0].numpy(), decode(tmp_path / name, 48, channels, fit=True)), name
+
+
+def test_a_picture_of_unknown_range_is_named(tmp_path):
+    Image.fromarray(np.asarray(Image.fromarray(group_photo(1)).convert("L")).astype(np.uint16) * 16).save(tmp_path / "12.png")
+    with pytest.raises(PredictError, match="12.png is no picture that can be read .*under a quarter of white"):
+        read_photo(tmp_path / "12.png")
+
+
 def test_a_face_at_the_border_goes_on():
     photo = np.arange(100, dtype=np.uint8).reshape(10, 10)[..., None].repeat(3, 2)
     assert torch.equal(cut_out(photo, (-4, -4, 10), 10, 3)[0, 0, :5, :5], torch.zeros(5, 5, dtype=torch.uint8))
@@ -95,7 +115,7 @@ def test_weights_of_something_else_are_named(tmp_path, weights, network, change)
 
 
 def test_a_folded_network_says_what_the_run_measured(weights, network):
-    data = load("drawn", train=80, valid=20, test=20, cache=False)
+    data = load("drawn", train=80, valid=20, test=20)
     face = predict(data.test.images[3, 0].numpy()[..., None].repeat(3, 2), network, whole=True)[0]
     assert torch.equal(face.image, data.test.images[3])
     with np.load(weights.parent / "predictions.npz") as records:

@@ -16,7 +16,7 @@ from mixcut.train import Config, ConfigError
 
 @pytest.fixture(scope="module")
 def faces():
-    return load("drawn", train=160, valid=24, test=0, cache=False)
+    return load("drawn", train=160, valid=24, test=0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_layouts_hold_the_same_faces(tmp_path):
     (tmp_path / "data").mkdir()
     found = S.layouts(tmp_path / "data", 40)
     assert list(found) == ["FER+ folders", "RAF-DB mirror", "RAF-DB tree", "fer2013.csv", "icml_face_data.csv"]
-    loaded = {layout: load(name, root, cache=False) for layout, (name, root) in found.items()}
+    loaded = {layout: load(name, root) for layout, (name, root) in found.items()}
     assert torch.equal(loaded["FER+ folders"].train.images, loaded["fer2013.csv"].train.images)
     assert torch.equal(loaded["icml_face_data.csv"].test.labels, loaded["fer2013.csv"].test.labels)
     assert sum(len(s) for s in loaded["RAF-DB tree"].splits.values()) == 40

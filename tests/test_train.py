@@ -191,7 +191,7 @@ def test_compiling_without_a_compiler_is_refused_at_once(tmp_path, monkeypatch):
 
 
 def test_votes_are_learned_from_on_request(tmp_path):
-    data, plain = load("drawn", train=60, valid=10, test=10, cache=False), config(tmp_path, labels="votes", aug="baseline", crop=44)
+    data, plain = load("drawn", train=60, valid=10, test=10), config(tmp_path, labels="votes", aug="baseline", crop=44)
     shares = torch.cat([labels for _, labels in train_batches(data.train, plain)])
     assert torch.allclose(shares.sum(0), data.train.shares.sum(0), atol=1e-4) and (shares.max(1).values < 1).any()
     run = fit(plain, data, quiet)
