@@ -11,9 +11,10 @@ import torch
 from test_train import config, dataset, quiet
 
 from mixcut.augment import random_crop
+from mixcut.config import Config
 from mixcut.data import load
-from mixcut.evaluate import load_run
-from mixcut.train import Config, batch_indices, fit, generator
+from mixcut.records import load_run
+from mixcut.train import batch_indices, fit, generator
 
 # Draws of whole numbers and comparisons are the same on every machine: a change here changes every result.
 EXPECTED = {
@@ -70,8 +71,9 @@ def test_drawn_faces_are_the_same_everywhere_but_for_rounding():
 
 CODE = """
 import json, sys
+from mixcut.config import Config
 from mixcut.data import load
-from mixcut.train import Config, fit
+from mixcut.train import fit
 data = load("drawn", train=2000, valid=100, test=400, cache=False)
 run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=4, width=0.125, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
 print(json.dumps(run.score("last")))

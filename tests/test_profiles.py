@@ -8,9 +8,11 @@ import torch
 import yaml
 from papermill.cli import _resolve_type
 
+import mixcut.config
 from mixcut import grid, train
-from mixcut.evaluate import load_run
-from mixcut.train import BASE, PROFILES, Config, ConfigError, command, fit, from_parameters, preset, resolve_precision
+from mixcut.config import BASE, PROFILES, PROTOCOL, Config, ConfigError, command, from_parameters, preset, resolve_precision
+from mixcut.records import CHECKPOINT, load_run
+from mixcut.train import fit
 from test_train import config, dataset, quiet
 
 NOTEBOOK = json.loads((Path(__file__).parent.parent / "nbs" / "run.ipynb").read_text(encoding="utf-8"))
@@ -69,7 +71,7 @@ GIVEN = [{"epochs": 3}, {"width": "1/16"}, {"lr": 1e-05}, {"mirror": False}, {"p
 def test_what_is_given_wins_and_is_in_the_command(given):
     chosen = Config(profile="mini", **given)
     own = Config(profile="mini", dataset=given.get("dataset"))
-    protocol = {name for name in given if name in train.PROTOCOL}
+    protocol = {name for name in given if name in PROTOCOL}
     assert set(chosen.overrides) == protocol and all(getattr(chosen, name) != getattr(own, name) for name in protocol - {"dataset"})
     assert parsed(command(chosen)) == chosen
     said = command(chosen)
@@ -108,7 +110,7 @@ def test_what_is_no_profile_or_data_set_is_named(given, match):
 def cuda(monkeypatch):
     """A machine with a CUDA device, as far as a configuration looks."""
     def has(bf16, emulated=True):
-        monkeypatch.setattr(train, "resolve_device", lambda name: torch.device("cpu" if name == "cpu" else "cuda"))
+        monkeypatch.setattr(mixcut.config, "resolve_device", lambda name: torch.device("cpu" if name == "cpu" else "cuda"))
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation and emulated)
     return has
 
@@ -126,7 +128,7 @@ def test_cuda_computes_in_bf16_where_it_really_has_it(cuda, monkeypatch):
     for bf16, emulated, precision in ((True, True, "bf16"), (False, True, "fp32"), (False, False, "fp32")):
         cuda(bf16, emulated)
         assert resolve_precision(Config()) == precision and resolve_precision(Config(precision="fp32")) == "fp32"
-    monkeypatch.setattr(train, "resolve_device", lambda name: torch.device("mps"))
+    monkeypatch.setattr(mixcut.config, "resolve_device", lambda name: torch.device("mps"))
     assert resolve_precision(Config()) == "fp32"
 
 
@@ -153,7 +155,7 @@ def test_the_same_command_goes_on_however_slow_the_machine_has_become(tmp_path, 
     monkeypatch.setattr(train.time, "perf_counter", lambda: step * next(ticks))
     with pytest.raises(MemoryError):
         fit(chosen, data, stop)
-    assert (chosen.folder / train.CHECKPOINT).exists()
+    assert (chosen.folder / CHECKPOINT).exists()
     step = 1000.0
     run = fit(chosen, data, quiet)
     assert len(run.history) == 3 and run.metrics["config"]["precision"] == resolve_precision(chosen)

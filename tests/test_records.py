@@ -1,7 +1,5 @@
 """What a finished run leaves: every measured split, its copies, its last ten epochs; and what older runs left."""
 import json
-import os
-import signal
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,9 +10,11 @@ import pytest
 import torch
 
 from mixcut import train
+from mixcut.config import ConfigError
 from mixcut.data import Dataset, Found
-from mixcut.evaluate import PROTOCOLS, confusion, load_run, plot_curve, results
-from mixcut.train import CHECKPOINT, ConfigError, Stopped, fit, load_checkpoint, measured_splits, settings, start
+from mixcut.evaluate import PROTOCOLS, confusion, plot_curve, results
+from mixcut.records import CHECKPOINT, RunError, differences, load_run, run_settings, save_checkpoint
+from mixcut.train import fit, measured_splits, resume, start
 from test_train import config, dataset, quiet, split
 
 ROOT = Path(__file__).parent.parent
@@ -77,26 +77,26 @@ def test_the_reported_split_is_the_last_and_selection_is_on_the_first(twelve):
 
 
 def test_a_run_stopped_at_every_measurement_of_its_last_ten_leaves_the_same_bytes(twelve, tmp_path):
-    """SIGTERM while a split is measured: what was measured of that epoch is measured again, and counts once."""
+    """Stopped while a split is measured: the epoch is trained and measured again, and counts once."""
     plain, there = twelve
     chosen, stopped, calls = replace(there, runs=str(tmp_path)), set(), []
 
     def stop(text, last=False):
-        if "watched image" in text or "the trained network" in text:
-            epoch = text.split("epoch ")[1].split(",")[0] if "epoch" in text else "end"
+        if "measured image" in text:
+            epoch = text.split("epoch ")[1].split(",")[0]
             calls.append(epoch)
-            if epoch in ("3", "7", "12", "end") and (moment := (epoch, calls.count(epoch))) not in stopped:
+            if epoch in ("3", "7", "12") and (moment := (epoch, calls.count(epoch))) not in stopped:
                 stopped.add(moment)
-                os.kill(os.getpid(), signal.SIGTERM)
+                raise KeyboardInterrupt
 
     while True:
         calls.clear()
         try:
             run = fit(chosen, with_copies(), stop)
             break
-        except Stopped:
+        except KeyboardInterrupt:
             assert (chosen.folder / CHECKPOINT).exists()
-    assert stopped == {(epoch, k) for epoch, times in (("3", 3), ("7", 3), ("12", 1), ("end", 2)) for k in range(1, times + 1)}
+    assert stopped == {(epoch, k) for epoch in ("3", "7", "12") for k in (1, 2, 3)}
     assert (chosen.folder / "predictions.npz").read_bytes() == (there.folder / "predictions.npz").read_bytes()
     timed = ["train_seconds", "seconds"]
     pd.testing.assert_frame_equal(run.history.drop(columns=timed), plain.history.drop(columns=timed))
@@ -176,11 +176,21 @@ def test_a_record_of_the_validation_split_alone_chose_nothing_on_it(twelve, tmp_
 
 def test_a_checkpoint_of_older_code_is_named(tmp_path):
     data, chosen = dataset(), config(tmp_path)
-    state, path = start(chosen, 3, 32), tmp_path / CHECKPOINT
-    state.looks = []  # as it was, or was not, in older code
-    train.save_checkpoint(state, path, settings(chosen, data, 32, "fp32"))
-    with pytest.raises(train.RunError, match="older code wrote it.*overwrite = True"):
-        load_checkpoint(start(chosen, 3, 32), path, settings(chosen, data, 32, "fp32"))
+    state, path, settings = start(chosen, 3, 32), chosen.folder / CHECKPOINT, run_settings(chosen, data, 32, "fp32")
+    chosen.folder.mkdir(parents=True)
+    save_checkpoint(path, settings, {"model": state.model.state_dict(), "epoch": 1, "losses": []})
+    with pytest.raises(RunError, match="older code wrote it.*overwrite = True"):
+        resume(state, chosen, settings)
+    torch.save({"settings": "{}", "epoch": 1, "looks": {}}, path)  # and without the digest at its end, as the oldest
+    with pytest.raises(RunError, match="not a checkpoint that can be read.*overwrite = True"):
+        resume(state, chosen, settings)
+
+
+def test_parameters_that_older_code_had_are_as_usual():
+    ours = run_settings(config("runs"), dataset(), 32, "fp32")
+    assert differences(ours | {"alpha": 1.0, "per_sample": False}, ours) == ""
+    assert differences(ours | {"alpha": 0.4}, ours) == "alpha = 0.4 there and 1.0 here"
+    assert differences({name: value for name, value in ours.items() if name != "low_resolution"}, ours) == ""
 
 
 RUNS = sorted(path.parent for path in ROOT.glob("reports/**/runs/**/metrics.json"))
