@@ -19,13 +19,15 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from .data import Dataset, Split
-from .evaluate import Run, RunError, load_run, save_covered
+from .config import Config
+from .evaluate import Run
 from .paper import METHODS
 from .plot import COLORS, style
 from .predict import load_network, look
 from .report import Item, ReportError, choose, covers, find_runs, labelled, picture, sort_out, title, with_interval
 from .report import Settings as ReportSettings
-from .train import Config, Progress, load_data
+from .records import RunError, load_run, save_covered
+from .train import Progress, load_data
 
 # %% ../nbs/17_beyond.ipynb #bbc7f4da
 REGIONS = {  # top, left, bottom, right, as shares of the image's sides

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from .config import PROFILES, Config, ConfigError, choose_from, from_parameters, given, parse
 from .data import drawn_sizes
-from .evaluate import RunError
 from .layouts import folder_sizes
 from .model import flops
 from .paper import CELLS, DATASETS, Cell
-from .train import PROFILES, Config, ConfigError, differences, from_parameters, given, nearest, parse, time_steps, work
+from .records import RunError, differences
+from .train import time_steps, work
 
 # %% ../nbs/11_grid.ipynb #00e56384
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def listed(
     asked = list(there) if asked is None else asked.split(",") if isinstance(asked, str) else list(asked)
     for one in asked:
         if one not in there:
-            raise ConfigError(f"{name} = {one!r}: choose from {', '.join(there)}{nearest(one, there)}")
+            raise ConfigError(choose_from(name, one, there))
     return asked
 
 # %% ../nbs/11_grid.ipynb #58d6e988

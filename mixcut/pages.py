@@ -53,8 +53,8 @@ def write_readme():
 PUBLIC = {
     "augment": ("MixCut", "Mixup", "CutMix", "Cutout", "RandomErasing", "HideAndSeek", "make_transform", "Draw", "random_crop", "ten_crop", "to_float"),
     "data": ("load", "Dataset", "Split", "recipe"), "miniatures": ("write_digits",), "faces": ("drawn_faces", "sample_faces", "draw"),
-    "model": ("ImprovedVGG19", "start_as_identity", "folded", "flops"), "train": ("Config", "fit", "forecast", "train_batches"),
-    "evaluate": ("crop_logits", "average", "protocols", "load_run"), "predict": ("load_network", "find_faces", "predict"), "beyond": ("cover", "calibration", "calibration_error"),
+    "model": ("ImprovedVGG19", "start_as_identity", "folded", "flops"), "config": ("Config",), "train": ("fit", "forecast", "train_batches"),
+    "evaluate": ("crop_logits", "average", "protocols"), "records": ("load_run",), "predict": ("load_network", "find_faces", "predict"), "beyond": ("cover", "calibration", "calibration_error"),
     "grid": ("jobs", "forecasts"), "stats": ("contrast", "verdict"), "speed": ("in_turn", "compare"),
 }
 
@@ -69,7 +69,7 @@ def public_names() -> str:  # a Markdown table
 
 # %% ../nbs/15_pages.ipynb #f947f774
 REASONS = {
-    "torch": "tensors, the network, the training", "torchvision": "its transforms, which ours stand beside", "filelock": "one process a run folder", "numpy": "records, and draws of seeds",
+    "torch": "tensors, the network, the training", "torchvision": "its transforms, which ours stand beside", "filelock": "one process a run folder", "pydantic": "values of parameters", "numpy": "records, and draws of seeds",
     "pandas": "tables", "seaborn": "figures", "scipy": "intervals and tests", "pillow": "image files", "safetensors": "weights without pickle", "jupyterlab": "reading and running the notebooks",
     "papermill": "notebooks with parameters", "jinja2": "the report's page, styled tables", "tabulate": "tables in Markdown", "nbdev": "the package out of the notebooks, their tests",
     "fastcore": "held below 2 for nbdev", "execnb": "held below 0.2 for nbdev", "ghapi": "held below 2 for nbdev", "pytest": "tests", "pytest-xdist": "tests on two cores",

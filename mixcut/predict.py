@@ -22,12 +22,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torchvision.ops import nms
 
+from .config import Config, parse
 from .data import DataError, Split, load
-from .evaluate import average, crop_logits, weights_print
+from .evaluate import average, crop_logits
 from .faces import draw, sample_faces
 from .layouts import decode, fit_square
 from .model import ImprovedVGG19, folded
-from .train import Config, fit, parse
+from .records import weights_digest
+from .train import fit
 
 # %% ../nbs/14_predict.ipynb #78052e63
 class PredictError(ValueError):
@@ -54,7 +56,7 @@ def load_network(
         with safe_open(path, "pt") as file:
             told, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
         classes, config, images = (json.loads(told[name]) for name in ("classes", "config", "images"))
-        if "weights" in told and json.loads(told["weights"]) != weights_print(weights):
+        if "weights" in told and json.loads(told["weights"]) != weights_digest(weights):
             raise PredictError(f"{path} is torn: its weights are not those that the run wrote; copy the file again")
         model = ImprovedVGG19(len(classes), config["crop"], config["width"], config["dropout"])
         model.load_state_dict(weights)

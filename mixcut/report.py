@@ -34,17 +34,20 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
+# %% ../nbs/13_report.ipynb #9c1d07e2
 import mixcut
 from .augment import examples
+from .config import BASE, PROFILES, PROTOCOL, Config, command, from_parameters, nearest, preset
 from .data import NAMES
-from .evaluate import COVERED, PROTOCOLS, Run, confusion, load_run, plot_confusion, write_atomically
+from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
 from .faces import draw, sample_faces
 from .grid import jobs, progress
 from .model import ImprovedVGG19, diagram
 from .paper import CLAIMS, DATASETS, ERRATA, METHODS, TABLES, Cell, cell_name, find_cell, traits
 from .plot import COLORS, grid, method_color, style, table
+from .records import COVERED, load_run, write_atomically
 from .stats import CONTRASTS, Estimate, claims_beyond, contrast, judge, paper_half, pooled_spread
-from .train import BASE, PROFILES, PROTOCOL, Config, command, duration, from_parameters, nearest, preset
+from .train import duration
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
 class ReportError(ValueError):
@@ -764,7 +767,7 @@ def errata_item() -> Item:
 # %% ../nbs/13_report.ipynb #e53d28af
 def progress_item(
     runs: list[Run],
-    profile: str,  # of `mixcut.train.PROFILES`
+    profile: str,  # of `mixcut.config.PROFILES`
     folder: str | None = None,  # of the runs, where some may be under way
 ) -> Item:
     "How much of a profile's grid is done, what it took, and what the rest may take."
@@ -833,7 +836,7 @@ class Settings:
 
     runs: str | None = None  # a folder of runs to collect; None: the records in `reports/<profile>/runs` of this repository
     out: str | None = None  # the folder to write, such as "reports/demo"; None: show only
-    profile: str = "mini"  # the runs that belong together, one of `mixcut.train.PROFILES`
+    profile: str = "mini"  # the runs that belong together, one of `mixcut.config.PROFILES`
     dataset: str | None = None  # fills the paper's tables; one of the paper's stands for both; None: the profile's
     protocol: str | None = None  # a key of `mixcut.evaluate.PROTOCOLS`; None: last10, or last where a run did not record its last ten epochs
 
@@ -911,7 +914,7 @@ def contents(
     skipped: list,  # {"folder", "reason"}
     dataset: str = "fer2013plus",
     protocol: str | None = None,  # None: the runs' `headline`
-    profile: str = "",  # one of `mixcut.train.PROFILES`, for its progress and the commands of what is missing
+    profile: str = "",  # one of `mixcut.config.PROFILES`, for its progress and the commands of what is missing
     folder: str | None = None,  # of the runs, where some may be under way
     more: dict | None = None,  # further sections, such as that of 17_beyond
 ) -> dict:  # section → items

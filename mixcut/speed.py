@@ -37,8 +37,8 @@ from torchvision.transforms import v2
 
 # %% ../nbs/16_speed.ipynb #9b36c5ef
 from .augment import make_transform, random_crop, to_float
+from .config import PROFILES, Config, parse, resolve_precision
 from .data import Dataset, DataWarning, Split, load
-from .evaluate import load_run, write_atomically
 from .faces import drawn_faces
 from .grid import forecasts, jobs, rates_of
 from .miniatures import write_fer_csv, write_fer_folders, write_rafdb
@@ -46,7 +46,8 @@ from .model import ImprovedVGG19, flops
 from .paper import DATASETS, METHODS
 from .pages import ROOT
 from .report import with_interval
-from .train import PROFILES, Config, Progress, crop_size, fit, measure, parse, provenance, resolve_precision, start, train_batches, train_step
+from .records import load_run, provenance, write_atomically
+from .train import Progress, crop_size, fit, measure, start, train_batches, train_step
 
 # %% ../nbs/16_speed.ipynb #42323ad7
 class SpeedError(ValueError):

@@ -12,7 +12,8 @@ from test_train import config, dataset, quiet
 import mixcut.beyond as B
 from mixcut.beyond import FILLS, REGIONS, Settings, by_method, calibration, calibration_error, cover, further, look_at_all, look_covered
 from mixcut.data import load
-from mixcut.evaluate import COVERED, Predictions, RunError, load_run
+from mixcut.evaluate import Predictions
+from mixcut.records import COVERED, RunError, load_run
 from mixcut.predict import PredictError
 from mixcut.report import ReportError, collect, find_runs, load_runs, records
 from mixcut.train import fit
@@ -118,7 +119,7 @@ def test_what_was_seen_later_is_collected(trained, tmp_path):
     look_at_all(Settings(runs=str(runs), profile="demo"), quiet)
     kept, left = records(Settings(runs=str(runs), out=str(tmp_path), profile="demo"))
     assert not left and all(run.covered for run in load_runs(tmp_path / "runs")[0] + kept)
-    fit(replace(first, overwrite=True, checkpoint_every=1), data, quiet)
+    fit(replace(first, overwrite=True), data, quiet)
     collect(runs, tmp_path, "demo")
     found = {run.metrics["cell"]: run.covered is not None for _, run in find_runs(tmp_path / "runs")[0]}
     assert found == {"baseline": False, "mixcut": True}

@@ -11,9 +11,10 @@ import torch
 from test_train import config, dataset, quiet
 
 from mixcut.augment import random_crop
+from mixcut.config import Config
 from mixcut.data import load
-from mixcut.evaluate import load_run
-from mixcut.train import Config, batch_indices, fit, generator
+from mixcut.records import load_run
+from mixcut.train import batch_indices, fit, generator
 
 # Draws of whole numbers and comparisons are the same on every machine: a change here changes every result.
 EXPECTED = {
@@ -70,8 +71,9 @@ def test_drawn_faces_are_the_same_everywhere_but_for_rounding():
 
 CODE = """
 import json, sys
+from mixcut.config import Config
 from mixcut.data import load
-from mixcut.train import Config, fit
+from mixcut.train import fit
 data = load("drawn", train=2000, valid=100, test=400)
 run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=4, width=0.125, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
 print(json.dumps(run.score("last")))
@@ -81,9 +83,7 @@ print(json.dumps(run.score("last")))
 def trained(folder, seed, threads):
     """A run in a process of its own: its accuracy, its predictions, a digest of its weights."""
     words = [sys.executable, "-c", CODE, str(folder), str(seed)]
-    # on a busy machine threads that spin stop each other
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    process = subprocess.run(words, env=env, capture_output=True, text=True, cwd=folder.parent)
+    process = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, cwd=folder.parent)
     assert process.returncode == 0, process.stderr[-2000:]
     [path] = folder.rglob("model.safetensors")
     return json.loads(process.stdout), load_run(path.parent).probabilities, digest(np.frombuffer(path.read_bytes()[-4000:], np.uint8))

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from mixcut import grid
+from mixcut.config import Config, ConfigError
 from mixcut.data import drawn_sizes, load
 from mixcut.paper import CELLS
-from mixcut.train import Config, ConfigError, start
+from mixcut.train import start
 
 ROOT = Path(__file__).parent.parent
 TINY = {"epochs": 2, "width": 0.05, "device": "cpu", "data_options": {"train": 120, "test": 40}}
@@ -83,7 +84,7 @@ def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
 
 
 @pytest.mark.parametrize("given, match", [({"profile": "papr"}, "did you mean 'paper'"), ({"profile": "paper"}, "data_root"), ({"cells": "mixcat"}, "did you mean 'mixcut'"),
-                                          ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"), ({"seeds": "all"}, "a whole number"), ({"epochs": 0}, "epochs")])
+                                          ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"), ({"seeds": "all"}, "a valid integer"), ({"epochs": 0}, "epochs")])
 def test_impossible_grids(given, match):
     with pytest.raises(ConfigError, match=match):
         grid.jobs(**given)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mixcut.pages import readme
-from mixcut.train import Parameters
+from mixcut.config import Config
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -54,7 +54,7 @@ def test_environment_is_settings():
 
 
 def test_run_takes_every_parameter_with_its_default():
-    assert parameters_cell("run.ipynb") == {f.name: f.default for f in fields(Parameters)}
+    assert parameters_cell("run.ipynb") == {f.name: f.default for f in fields(Config)}
 
 
 def test_package_is_what_the_notebooks_export(tmp_path):

@@ -12,7 +12,8 @@ from mixcut.faces import drawn_faces
 from mixcut.layouts import decode
 from mixcut.predict import PredictError, cut_out, find_faces, group_photo, load_network, network_and_photo, predict, read_photo, sentence, show_faces
 from mixcut.predict import Settings
-from mixcut.train import Config, ConfigError, fit, from_parameters
+from mixcut.config import Config, ConfigError, from_parameters
+from mixcut.train import fit
 
 
 @pytest.fixture(scope="module")

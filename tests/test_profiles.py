@@ -1,4 +1,4 @@
-"""A profile is one preset, whoever asks for it: a run's notebook, the grid, the command in a record."""
+"""A profile is one preset, whoever asks for it: a run's notebook, the grid, the command that a record holds."""
 import json
 import shlex
 from pathlib import Path
@@ -8,15 +8,15 @@ import torch
 import yaml
 from papermill.cli import _resolve_type
 
+import mixcut.config
 from mixcut import grid, train
-from mixcut.evaluate import load_run
-from mixcut.train import (BASE, PROFILES, Config, ConfigError, command, fit, from_parameters, preset,
-                          resolve_precision)
+from mixcut.config import BASE, PROFILES, PROTOCOL, Config, ConfigError, command, from_parameters, preset, resolve_precision
+from mixcut.records import CHECKPOINT, load_run
+from mixcut.train import fit
 from test_train import config, dataset, quiet
 
 NOTEBOOK = json.loads((Path(__file__).parent.parent / "nbs" / "run.ipynb").read_text(encoding="utf-8"))
-TAGGED = [cell for cell in NOTEBOOK["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-[CELL] = ["".join(cell["source"]) for cell in TAGGED]
+[CELL] = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if "parameters" in cell["metadata"].get("tags", [])]
 
 
 def notebook(**given):
@@ -50,8 +50,7 @@ def test_run_grid_and_command_make_one_configuration(profile, tmp_path):
         cell = job.cell.parameters | place
         assert notebook(**cell) == Config(**cell) == job.config and job.config.overrides == {}
         assert notebook(**json.loads(job.given)) == job.config
-        where = {"data_root": root} if job.config.data_root else {}
-        assert parsed(command(job.config), **where) == job.config
+        assert parsed(command(job.config), **({"data_root": root} if job.config.data_root else {})) == job.config
     alone = notebook(profile=profile)
     assert alone == Config(profile=profile) == parsed(command(alone)) and alone.overrides == {}
     assert {name: getattr(alone, name) for name in preset(profile)} == preset(profile)
@@ -59,37 +58,32 @@ def test_run_grid_and_command_make_one_configuration(profile, tmp_path):
 
 def test_the_papers_profile_is_the_papers_protocol():
     paper = notebook(profile="paper")
-    assert (paper.dataset, paper.epochs, paper.width) == ("fer2013plus", 250, 1.0)
-    assert (paper.batch_size, paper.dropout) == (128, 0.5)
+    assert (paper.dataset, paper.epochs, paper.width, paper.batch_size, paper.dropout) == ("fer2013plus", 250, 1.0, 128, 0.5)
     assert (paper.lr, paper.momentum, paper.weight_decay) == (0.01, 0.9, 5e-4)
 
 
-GIVEN = [{"epochs": 3}, {"width": "1/16"}, {"lr": 1e-05}, {"mirror": False}, {"precision": "fp32"},
-         {"crop": 40}, {"grad_clamp": 0.1}, {"labels": "votes"}, {"dataset": "drawn-rgb"},
-         {"schedule": "one-cycle"}, {"data_options": {"train": 60, "test": 20}},
-         {"epochs": 5, "aug": "mixcut", "beta": "9/64", "gamma": 1, "lam": 0.2, "best_test": True,
-          "device": "cpu", "deterministic": True}]
+GIVEN = [{"epochs": 3}, {"width": "1/16"}, {"lr": 1e-05}, {"mirror": False}, {"precision": "fp32"}, {"crop": 40}, {"grad_clamp": 0.1},
+         {"labels": "votes"}, {"dataset": "drawn-rgb"}, {"data_options": {"train": 60, "test": 20}}, {"schedule": "one-cycle"},
+         {"epochs": 5, "aug": "mixcut", "beta": "9/64", "gamma": 1, "lam": 0.2, "best_test": True, "device": "cpu", "deterministic": True}]
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=str)
 def test_what_is_given_wins_and_is_in_the_command(given):
     chosen = Config(profile="mini", **given)
     own = Config(profile="mini", dataset=given.get("dataset"))
-    protocol = {name for name in given if name in train.PROTOCOL}
-    assert set(chosen.overrides) == protocol
-    assert all(getattr(chosen, name) != getattr(own, name) for name in protocol - {"dataset"})
+    protocol = {name for name in given if name in PROTOCOL}
+    assert set(chosen.overrides) == protocol and all(getattr(chosen, name) != getattr(own, name) for name in protocol - {"dataset"})
     assert parsed(command(chosen)) == chosen
     said = command(chosen)
-    assert all(name in said for name in given)
-    assert all(f"-p {name} " not in said for name in BASE if name not in given)
+    assert all(name in said for name in given) and all(f"-p {name} " not in said for name in BASE if name not in given)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_value_that_is_the_profiles_is_no_override(profile):
     for dataset in (place["dataset"] for place in PROFILES[profile].places.values()):
         for name, value in preset(profile, dataset).items():
-            chosen = Config(profile=profile, **{"dataset": dataset, name: value})
-            assert chosen == Config(profile=profile, dataset=dataset) and chosen.overrides == {}
+            assert Config(profile=profile, **{"dataset": dataset, name: value}) == Config(profile=profile, dataset=dataset)
+            assert Config(profile=profile, **{"dataset": dataset, name: value}).overrides == {}
 
 
 def test_overrides_are_in_the_record(tmp_path):
@@ -101,12 +95,9 @@ def test_overrides_are_in_the_record(tmp_path):
     assert chosen.folder == tmp_path / "quick" / "drawn" / "mixcut" / "seed0"
 
 
-@pytest.mark.parametrize("given, match", [
-    ({"profile": "papr"}, "did you mean 'paper'"), ({"profile": "single"}, "choose from quick"),
-    ({"profile": None}, "choose from"), ({"profile": ["paper"]}, "choose from"),
-    ({"profile": {}}, "choose from"), ({"profile": 3}, "choose from"), ({"dataset": ["drawn"]}, "dataset"),
-    ({"dataset": {}}, "dataset"), ({"dataset": ""}, "dataset"),
-])
+@pytest.mark.parametrize("given, match", [({"profile": "papr"}, "did you mean 'paper'"), ({"profile": "single"}, "choose from quick"), ({"profile": None}, "choose from"),
+                                          ({"profile": ["paper"]}, "choose from"), ({"profile": {}}, "choose from"), ({"profile": 3}, "choose from"),
+                                          ({"dataset": ["drawn"]}, "dataset"), ({"dataset": {}}, "dataset"), ({"dataset": ""}, "dataset")])
 def test_what_is_no_profile_or_data_set_is_named(given, match):
     with pytest.raises(ConfigError, match=match):
         from_parameters(given)
@@ -119,11 +110,8 @@ def test_what_is_no_profile_or_data_set_is_named(given, match):
 def cuda(monkeypatch):
     """A machine with a CUDA device, as far as a configuration looks."""
     def has(bf16, emulated=True):
-        def supported(including_emulation=True):
-            return bf16 or including_emulation and emulated
-
-        monkeypatch.setattr(train, "resolve_device", lambda name: torch.device("cuda"))
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        monkeypatch.setattr(mixcut.config, "resolve_device", lambda name: torch.device("cpu" if name == "cpu" else "cuda"))
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation and emulated)
     return has
 
 
@@ -131,8 +119,7 @@ def cuda(monkeypatch):
 def test_a_processor_computes_in_bf16_only_with_amx(monkeypatch, amx, precision):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert {resolve_precision(Config(device="cpu")) for _ in range(3)} == {precision}
-    for given in ("fp32", "bf16"):
-        assert resolve_precision(Config(device="cpu", precision=given)) == given
+    assert [resolve_precision(Config(device="cpu", precision=given)) for given in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert resolve_precision(Config(profile="mini", device="cpu")) == "bf16"  # it names its own
 
 
@@ -140,9 +127,8 @@ def test_cuda_computes_in_bf16_where_it_really_has_it(cuda, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     for bf16, emulated, precision in ((True, True, "bf16"), (False, True, "fp32"), (False, False, "fp32")):
         cuda(bf16, emulated)
-        assert resolve_precision(Config()) == precision
-        assert resolve_precision(Config(precision="fp32")) == "fp32"
-    monkeypatch.setattr(train, "resolve_device", lambda name: torch.device("mps"))
+        assert resolve_precision(Config()) == precision and resolve_precision(Config(precision="fp32")) == "fp32"
+    monkeypatch.setattr(mixcut.config, "resolve_device", lambda name: torch.device("mps"))
     assert resolve_precision(Config()) == "fp32"
 
 
@@ -169,7 +155,7 @@ def test_the_same_command_goes_on_however_slow_the_machine_has_become(tmp_path, 
     monkeypatch.setattr(train.time, "perf_counter", lambda: step * next(ticks))
     with pytest.raises(MemoryError):
         fit(chosen, data, stop)
-    assert (chosen.folder / train.CHECKPOINT).exists()
+    assert (chosen.folder / CHECKPOINT).exists()
     step = 1000.0
     run = fit(chosen, data, quiet)
     assert len(run.history) == 3 and run.metrics["config"]["precision"] == resolve_precision(chosen)

@@ -14,7 +14,8 @@ import pytest
 import mixcut
 from mixcut import report as R
 from mixcut.beyond import further
-from mixcut.evaluate import Predictions, Run, load_run, protocols, save_run
+from mixcut.evaluate import Predictions, Run, protocols
+from mixcut.records import load_run, save_run
 from mixcut.paper import CELLS, METHODS, TABLES
 from mixcut.report import ReportError, Settings
 

@@ -15,10 +15,11 @@ from test_run import NOTEBOOK, done, papermill
 from test_train import config, dataset, quiet
 
 from mixcut import grid
+from mixcut.config import ConfigError, from_parameters
 from mixcut.data import load
-from mixcut.evaluate import RunError
 from mixcut.predict import PredictError, load_network, look
-from mixcut.train import CHECKPOINT, ConfigError, fit, from_parameters
+from mixcut.records import CHECKPOINT, RunError
+from mixcut.train import fit
 
 CUT = '''
 import socket, sys

@@ -89,7 +89,7 @@ def slurm(tmp_path):
 
 
 CELLS = ("baseline", "cutout", "mixup", "mixcut")
-LONGER = TINY | {"epochs": 12, "checkpoint_every": 0}  # long enough to be pre-empted
+LONGER = TINY | {"epochs": 12}  # long enough to be pre-empted
 
 
 def jobs_of(*columns):

@@ -11,7 +11,7 @@ from mixcut import speed as S
 from mixcut.data import load
 from mixcut.pages import ROOT
 from mixcut.speed import Case, Settings, SpeedError
-from mixcut.train import Config, ConfigError
+from mixcut.config import Config, ConfigError
 
 
 @pytest.fixture(scope="module")

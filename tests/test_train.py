@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from mixcut import augment, train
+from mixcut.config import Config, ConfigError, from_parameters
 from mixcut.data import Dataset, Found, Split, load
-from mixcut.evaluate import RunError, load_run
-from mixcut.train import (Config, ConfigError, concern_seed, crop_size, fit, forecast, from_parameters, generator, learning_rate, load_checkpoint, load_data,
-                          make_model, measure, measured_splits, settings, start, train_batches, train_epoch, train_step, work)
+from mixcut.records import CHECKPOINT, RunError, load_run, run_settings
+from mixcut.train import (crop_size, fit, forecast, generator, learning_rate, load_data, make_model, measure, measured_splits, resume, save_state, start,
+                          stream_seed, train_batches, train_epoch, train_step, work)
 
 
 def quiet(text, last=False):
@@ -33,8 +34,7 @@ def dataset(train=24, valid=9, test=10, **options):
 
 
 def config(tmp_path, **options):
-    return Config(**{"runs": str(tmp_path), "epochs": 2, "width": 0.05, "batch_size": 8, "crop": 32, "device": "cpu", "precision": "fp32",
-                     "checkpoint_every": 0, **options})
+    return Config(**{"runs": str(tmp_path), "epochs": 2, "width": 0.05, "batch_size": 8, "crop": 32, "device": "cpu", "precision": "fp32", **options})
 
 
 @pytest.mark.parametrize("n", [24, 25, 31, 9, 2])
@@ -50,8 +50,8 @@ def test_every_image_is_seen_once_an_epoch(tmp_path):
         assert seen.sum(0).tolist() == list(data.train.counts().values())
 
 
-@pytest.mark.parametrize("concern, sees", [("order", "labels"), ("crop", "images")])
-def test_methods_share_what_the_seed_decides(tmp_path, concern, sees):
+@pytest.mark.parametrize("stream, sees", [("order", "labels"), ("crop", "images")])
+def test_methods_share_what_the_seed_decides(tmp_path, stream, sees):
     data = dataset()
     plain, mixed = (list(train_batches(data.train, config(tmp_path, aug=aug, seed=3, **({"lam": 1.0} if aug == "mixup" else {}))))
                     for aug in ("baseline", "mixup"))  # Mixup with λ = 1 draws everything and changes nothing
@@ -61,8 +61,8 @@ def test_methods_share_what_the_seed_decides(tmp_path, concern, sees):
     assert not torch.equal(plain[0][0], other[0])
 
 
-def test_seeds_of_concerns_and_epochs_are_all_different():
-    seeds = [concern_seed(seed, concern, epoch) for seed in range(5) for concern in ("init", "order", "crop", "mix", "dropout") for epoch in range(20)]
+def test_seeds_of_streams_and_epochs_are_all_different():
+    seeds = [stream_seed(seed, stream, epoch) for seed in range(5) for stream in ("init", "order", "crop", "mix", "dropout") for epoch in range(20)]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -144,7 +144,7 @@ def test_an_epoch_is_the_plain_loop(tmp_path, given, monkeypatch):
     model = make_model(chosen, 3, 32).double().train()
     velocity, total, done = [torch.zeros_like(w) for w in model.parameters()], 0.0, 0
     crops, transform = generator(chosen.seed, "crop", 1), chosen.transform(3, generator(chosen.seed, "mix", 1))
-    torch.manual_seed(concern_seed(chosen.seed, "dropout", 1))
+    torch.manual_seed(stream_seed(chosen.seed, "dropout", 1))
     for index in torch.randperm(56, generator=generator(chosen.seed, "order", 1)).split(chosen.batch_size):
         images, labels = plain_batch(data, chosen, index, crops, transform)
         each = -(labels * model(images).log_softmax(1)).sum(1).mean()
@@ -179,7 +179,7 @@ def test_a_compiled_step_is_the_same_step(tmp_path):
     images, labels = (each.double() for each in next(train_batches(dataset(train=24).train, chosen)))
     losses = [train_step(state, images, labels, chosen).item() for state in (eager, compiled)]
     gradients = [torch.cat([p.grad.flatten() for p in state.model.parameters()]) for state in (eager, compiled)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-10) and compiled.compiled is not compiled.model
+    assert losses[0] == pytest.approx(losses[1], rel=1e-10) and compiled.network is not compiled.model
     assert torch.allclose(*gradients, rtol=1e-6, atol=1e-10 * gradients[0].abs().max())
     train_step(compiled, images[:5], labels[:5], chosen)  # a last, smaller batch
 
@@ -258,14 +258,13 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"not a checkpoint", lambda b: b[:-200] + bytes(200)])
 def test_a_torn_checkpoint_is_named(tmp_path, damage):
-    from mixcut.train import save_checkpoint
-
     data, chosen = dataset(), config(tmp_path)
-    state, path = start(chosen, 3, 32), tmp_path / "checkpoint.pt"
-    save_checkpoint(state, path, settings(chosen, data, 32, "fp32"))
+    state, path, settings = start(chosen, 3, 32), chosen.folder / CHECKPOINT, run_settings(chosen, data, 32, "fp32")
+    chosen.folder.mkdir(parents=True)
+    save_state(state, chosen, settings)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(RunError, match="checkpoint.pt"):
-        load_checkpoint(state, path, settings(chosen, data, 32, "fp32"))
+    with pytest.raises(RunError, match="checkpoint.pt is not a checkpoint that can be read.*overwrite = True, to begin again"):
+        resume(state, chosen, settings)
 
 
 def test_overwrite_begins_again(tmp_path):
@@ -289,6 +288,47 @@ def test_an_unwritable_folder_is_named_before_the_work(tmp_path):
         fit(config(tmp_path / "file"), dataset(), quiet)
 
 
+class OnMPS(torch.Tensor):
+    """Refuses to become float64, as a tensor on Apple's GPU does (pytorch#122602)."""
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+        out = super().__torch_function__(func, types, args, kwargs or {})
+        return out.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else out
+
+
+def test_no_loss_is_float64_where_there_is_none(tmp_path, monkeypatch):
+    plain = fit(config(tmp_path / "a"), dataset(), quiet)
+    step = train_step
+    monkeypatch.setattr(train, "train_step", lambda *given: step(*given).as_subclass(OnMPS))
+    assert fit(config(tmp_path / "b"), dataset(), quiet).history.train_loss.equals(plain.history.train_loss)
+
+
+def test_runs_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    fit(config("~/mixcut-runs"), dataset(), quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"] and load_run(tmp_path / "home/mixcut-runs/quick/drawn/mixcut/seed0")
+
+
+def test_numbers_may_be_text_and_none_is_the_profiles():
+    assert config("runs", beta="9/64", epochs="3", lr=np.float32(0.5)) == config("runs", beta=9 / 64, epochs=3.0, lr=0.5)
+    assert Config(epochs=None, lam=None, data_options=None) == Config()
+
+
+def test_a_weight_that_is_not_finite_leaves_the_checkpoint_before(tmp_path):
+    chosen, data = config(tmp_path), dataset()
+    state, settings = start(chosen, 3, 32), run_settings(chosen, data, 32, "fp32")
+    chosen.folder.mkdir(parents=True)
+    save_state(state, chosen, settings)
+    before = (chosen.folder / CHECKPOINT).read_bytes()
+    torch.nn.init.constant_(state.model.features[0].weight, float("inf"))
+    with pytest.raises(RunError, match="after epoch 0 a weight is not finite"):
+        save_state(state, chosen, settings)
+    assert (chosen.folder / CHECKPOINT).read_bytes() == before
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     chosen = config(tmp_path)
     state = start(chosen, 3, 32)
@@ -302,7 +342,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     ({"device": "cuda:99"}, "no such device"), ({"lam": -0.1}, "lam"), ({"beta": "5/4"}, "beta"), ({"beta": "a/b"}, "beta"), ({"gamma": 2}, "gamma"),
     ({"batch_size": 1}, "batch_size"), ({"epochs": 0}, "epochs"), ({"epochs": 1.5}, "epochs"), ({"seed": -1}, "seed"), ({"width": 0}, "width"),
     ({"lr": "fast"}, "lr"), ({"lr": float("nan")}, "lr"), ({"profile": "a/b"}, "profile"), ({"profile": ".."}, "profile"), ({"crop": 10}, "crop"),
-    ({"per_sample": "yes"}, "per_sample"), ({"precision": "fp16"}, "precision"), ({"aug": "cutmix", "beta": 0.2}, "cutmix has no beta"),
+    ({"best_test": "yes"}, "best_test"), ({"seed": True}, "seed"), ({"mirror": 1}, "mirror"), ({"grad_clamp": 0}, "grad_clamp"), ({"alpha": 2}, "not a parameter"), ({"precision": "fp16"}, "precision"), ({"aug": "cutmix", "beta": 0.2}, "cutmix has no beta"),
     ({"learning_rate": 0.1}, "not a parameter"), ({"epoch": 3}, "did you mean 'epochs'"), ({"gama": 1}, "did you mean 'gamma'"),
 ])
 def test_parameters_are_checked(given, match):
@@ -321,6 +361,6 @@ def test_notebook_names_that_are_no_parameters_pass():
     assert from_parameters({"In": [], "Out": {}, "_i": "", "__name__": "x", "print": print, "aug": "mixup"}).aug == "mixup"
 
 
-def test_generators_differ_by_concern():
-    draws = [torch.rand(4, generator=generator(0, concern)) for concern in ("order", "crop", "mix")]
+def test_generators_differ_by_stream():
+    draws = [torch.rand(4, generator=generator(0, stream)) for stream in ("order", "crop", "mix")]
     assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
