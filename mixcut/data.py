@@ -328,8 +328,9 @@ def _check_filled(name: str, splits: dict, found: Found):
 def _warn_of(data: Dataset):
     "Warn of what was left out, and of counts that differ from the paper's."
     counts = "; ".join(differences(data.name, data.splits))
-    if data.found.warned:
-        warnings.warn(f"{data.name}: {'; '.join(data.found.warned)}", DataWarning, stacklevel=3)
+    if texts := data.found.warned:
+        more = [f"and {len(texts) - 20:,} more, see found.notes"] if len(texts) > 20 else []
+        warnings.warn(f"{data.name}: {'; '.join(texts[:20] + more)}", DataWarning, stacklevel=3)
     if counts:
         text = f"{data.name} ({data.found.layout}) differs from the paper's counts: {counts}"
         warnings.warn(text, DataWarning, stacklevel=3)

@@ -685,7 +685,7 @@ def _class_names(folder: Path) -> tuple:
     "The classes: the names of the folders in the training split. Raises `DataError` for fewer than two."
     names = tuple(path.name for path in _subfolders(folder))
     text = f"{len(names)} class folders; to classify takes two. Make a folder per class, in each split"
-    require(len(names) > 1, text)
+    require(len(names) > 1, text, folder)
     for name in names:
         text = os.fsencode(name).decode("utf-8", "replace")
         require(text == name, f"the class folder {text!r} has a name that is not UTF-8 text. Rename it")
