@@ -304,8 +304,8 @@ or root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 # %% ../nbs/03_data.ipynb #a8c3ca7f
 NAMES = tuple(_RECIPES)
 
-# %% ../nbs/03_data.ipynb #cce64f23
-def one_of(name: str, names: tuple, what: str) -> str:
+# %% ../nbs/03_data.ipynb #8079ad4b
+def _one_of(name: str, names: tuple, what: str) -> str:
     "The same name. Raises `DataError`, with the nearest valid name, unless it is one of `names`."
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -315,7 +315,7 @@ def one_of(name: str, names: tuple, what: str) -> str:
 # %% ../nbs/03_data.ipynb #e4ef69b5
 def recipe(name: str) -> str:
     "How to get a data set, where to put it, and on what terms it may be used. Raises `DataError`."
-    return _RECIPES[one_of(name, NAMES, "data set")]
+    return _RECIPES[_one_of(name, NAMES, "data set")]
 
 # %% ../nbs/03_data.ipynb #122248de
 def _check_filled(name: str, splits: dict, found: Found):
@@ -328,8 +328,9 @@ def _check_filled(name: str, splits: dict, found: Found):
 def _warn_of(data: Dataset):
     "Warn of what was left out, and of counts that differ from the paper's."
     counts = "; ".join(differences(data.name, data.splits))
-    if data.found.warned:
-        warnings.warn(f"{data.name}: {'; '.join(data.found.warned)}", DataWarning, stacklevel=3)
+    if texts := data.found.warned:
+        more = [f"and {len(texts) - 20:,} more, see found.notes"] if len(texts) > 20 else []
+        warnings.warn(f"{data.name}: {'; '.join(texts[:20] + more)}", DataWarning, stacklevel=3)
     if counts:
         text = f"{data.name} ({data.found.layout}) differs from the paper's counts: {counts}"
         warnings.warn(text, DataWarning, stacklevel=3)
@@ -342,10 +343,10 @@ def load(
     **options,  # drawn: seed, train, valid, test; folder: seed, size, channels, skip_corrupt
 ) -> Dataset:
     "A data set by name. Raises `DataError`; warns of what is left out, and of counts not as in the paper."
-    read = READERS[one_of(name, NAMES, "data set")]
+    read = READERS[_one_of(name, NAMES, "data set")]
     takes = tuple(inspect.signature(read).parameters)[2:]  # after the root and progress
     for option in options:
-        one_of(option, takes, f"option of {name}")
+        _one_of(option, takes, f"option of {name}")
     splits, found = read(root, progress, **options)
     _check_filled(name, splits, found)
     data = Dataset(name, splits["train"], splits.get("valid"), splits.get("test"), found)

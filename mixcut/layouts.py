@@ -37,25 +37,25 @@ def _regular(path):
 def _unreadable(error: OSError):
     raise DataError(f"{where(error.filename)}: cannot be read ({error.strerror})") from error
 
-# %% ../nbs/04_layouts.ipynb #98a08c04
-def entries(folder: Path) -> list:
+# %% ../nbs/04_layouts.ipynb #016866bc
+def _entries(folder: Path) -> list:
     "What lies in a folder, by name, without hidden things and what macOS adds to archives."
     try:
         return sorted(path for path in Path(folder).iterdir() if not path.name.startswith((".", "__")))
     except OSError as error:
         _unreadable(error)
 
-# %% ../nbs/04_layouts.ipynb #96fa5ca6
-def subfolders(folder: Path) -> list:
-    return [path for path in entries(folder) if path.is_dir()]
+# %% ../nbs/04_layouts.ipynb #050fbcbd
+def _subfolders(folder: Path) -> list:
+    return [path for path in _entries(folder) if path.is_dir()]
 
 # %% ../nbs/04_layouts.ipynb #9083e514
 _KINDS = (".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tga "
           ".tif .tiff .webp").split()
 EXTENSIONS = tuple(end for end in _KINDS if Image.registered_extensions().get(end) in Image.OPEN)
 
-# %% ../nbs/04_layouts.ipynb #22f40c9a
-def files_below(folder: Path) -> tuple:
+# %% ../nbs/04_layouts.ipynb #35b44358
+def _files_below(folder: Path) -> tuple:
     "Images, and other files, in a folder and below it, by name. No folder is entered twice."
     images, others, seen = [], [], {str(parent) for parent in Path(folder).resolve().parents}
     for place, inner, names in os.walk(folder, followlinks=True, onerror=_unreadable):
@@ -74,19 +74,19 @@ def _left_out(place: str, files: list, total: int, why: str = "no images by thei
     text = f"{place}: {len(files):,} of {total:,} files are left out, {why} ({kinds})"
     return [text] if files else []
 
-# %% ../nbs/04_layouts.ipynb #3f3bd0ab
-def look(root: Path, what: str, at: Callable) -> Path | None:
+# %% ../nbs/04_layouts.ipynb #4b647260
+def _find_in(root: Path, what: str, at: Callable) -> Path | None:
     "What `at` gives for the root or, if it gives None, for the one folder in it. Raises `DataError` for two."
     if hit := at(root):
         return hit
-    hits = {folder.name: hit for folder in subfolders(root) if (hit := at(folder))}
+    hits = {folder.name: hit for folder in _subfolders(root) if (hit := at(folder))}
     require(len(hits) < 2, f"{what} is in {' and in '.join(hits)}. Give the one that is meant as the root")
     return next(iter(hits.values()), None)
 
-# %% ../nbs/04_layouts.ipynb #c744eb58
-def look_for(root: Path, name: str) -> Path | None:
+# %% ../nbs/04_layouts.ipynb #65d5aafa
+def _find_path(root: Path, name: str) -> Path | None:
     "The file or folder `name` in the root or one folder below; a broken link is there too."
-    return look(root, name, lambda folder: folder / name if os.path.lexists(folder / name) else None)
+    return _find_in(root, name, lambda folder: folder / name if os.path.lexists(folder / name) else None)
 
 # %% ../nbs/04_layouts.ipynb #fc3758c9
 def _check_root(name: str, root) -> Path:
@@ -96,13 +96,13 @@ def _check_root(name: str, root) -> Path:
     root = Path(root).expanduser()
     require(not root.is_file(), f"{root} is a file: unpack it, and give the folder.{advice}")
     require(root.is_dir(), f"{root} does not exist.{advice}")
-    require(entries(root), f"{root} is empty.{advice}")
+    require(_entries(root), f"{root} is empty.{advice}")
     return root
 
 # %% ../nbs/04_layouts.ipynb #e3d1dce7
 def _nothing_found(name: str, root: Path, lacking: str):
     "Raise the `DataError` for a root in which no layout is recognised."
-    names = [path.name for path in entries(root)]
+    names = [path.name for path in _entries(root)]
     more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
     require(False, f"{lacking} in {root}, which holds {', '.join(names[:8])}{more}.\n\n{recipe(name)}")
 
@@ -113,8 +113,8 @@ _SPLIT_WORDS = {"train": "train", "training": "train", "trn": "train", "val": "v
 _FILLERS = set("aligned class classes crop cropped data dataset db face faces fer ferplus folder image "
                "images img imgs raf set sets split splits".split())
 
-# %% ../nbs/04_layouts.ipynb #74a4b905
-def split_name(folder: str) -> str | None:
+# %% ../nbs/04_layouts.ipynb #166ef82d
+def _split_name(folder: str) -> str | None:
     "`train`, `valid` or `test`; None for no split's name, `?` for one that is not clear."
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", folder).lower()
     text = re.sub(r"public[^a-z]*test", " val ", re.sub(r"private[^a-z]*test", " test ", text))
@@ -123,19 +123,19 @@ def split_name(folder: str) -> str | None:
     clear = len(found) == 1 and all(word in _SPLIT_WORDS or word in _FILLERS for word in words)
     return None if not found else found.pop() if clear else "?"
 
-# %% ../nbs/04_layouts.ipynb #dab79917
-def splits_in(folder: Path) -> dict:
+# %% ../nbs/04_layouts.ipynb #31a1c64f
+def _folders_by_split(folder: Path) -> dict:
     "Split's name, or `?` if it is not clear, → the folders that are called so."
     found = {}
-    for path in subfolders(folder):
-        if split := split_name(path.name):
+    for path in _subfolders(folder):
+        if split := _split_name(path.name):
             found.setdefault(split, []).append(path)
     return found
 
-# %% ../nbs/04_layouts.ipynb #9bd6476b
-def one_each(base: Path) -> dict:
+# %% ../nbs/04_layouts.ipynb #bf9fadd2
+def _split_folders(base: Path) -> dict:
     "Split's name → its folder. Raises `DataError` for unclear names, two folders of one split, no train."
-    found = splits_in(base)
+    found = _folders_by_split(base)
     for split, folders in found.items():
         names = " and ".join(folder.name for folder in folders)
         text = f"{base.name}/{names} looks like a split, but not clearly like train, valid or test. "
@@ -145,11 +145,11 @@ def one_each(base: Path) -> dict:
     require("train" in found, text + "classes into train/CLASS or, if it is one, give it another name")
     return {split: found[split][0] for split in ("train", "valid", "test") if split in found}
 
-# %% ../nbs/04_layouts.ipynb #c305388b
-def _beside(folder: Path, used) -> list:
+# %% ../nbs/04_layouts.ipynb #5d96962f
+def _unused(folder: Path, used) -> list:
     "Texts for what lies in a folder beside what is used."
-    rest = [path for path in entries(folder) if path not in used]
-    inside = {path: files_below(path)[0] for path in rest if path.is_dir()}
+    rest = [path for path in _entries(folder) if path not in used]
+    inside = {path: _files_below(path)[0] for path in rest if path.is_dir()}
     texts = [f"{where(path)}/, with {len(images):,} images, is left out" for path, images in inside.items()]
     files = [path for path in rest if path not in inside]
     return texts + _left_out(folder.name, files, len(files), "beside the folders")
@@ -164,8 +164,9 @@ def _opened(path):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is below
             image = Image.open(path)
         with image:
-            size, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS or float("inf")
-            require(size <= limit, f"{size:,} pixels are more than {limit:,}. Make the image smaller", path)
+            (width, height), limit = image.size, Image.MAX_IMAGE_PIXELS or float("inf")
+            text = f"{width:,} × {height:,} pixels are more than {limit:,}. Make the image smaller"
+            require(width * height <= limit, text, path)
             yield image
     except DataError:
         raise
@@ -235,8 +236,8 @@ def decode(
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
-# %% ../nbs/04_layouts.ipynb #05531468
-def decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, progress=None) -> tuple:
+# %% ../nbs/04_layouts.ipynb #5075b07b
+def _decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, progress=None) -> tuple:
     "Images `[M, C, size, size]` and their places in `paths`; errors go to the list `skipped` or are raised."
     images, good = np.empty((len(paths), channels, size, size), np.uint8), []
     for i, path in enumerate(paths):
@@ -258,23 +259,23 @@ def _report(progress: Callable | None, done: int, total: int, what: str):
 
 # %% ../nbs/04_layouts.ipynb #cd160e5d
 def _decode_splits(parts: dict, classes: tuple, *how, progress: Callable | None) -> dict:
-    "Split's name → `Split`, from split's name → (path, label) of each image; `how` as for `decode_all`."
+    "Split's name → `Split`, from split's name → (path, label) of each image; `how` as for `_decode_all`."
     splits = {}
     for key, pairs in parts.items():
-        images, good = decode_all([path for path, _ in pairs], *how, progress=progress)
+        images, good = _decode_all([path for path, _ in pairs], *how, progress=progress)
         labels = torch.tensor([pairs[i][1] for i in good], dtype=torch.int64)
         splits[key] = Split(images, labels, classes)
     return splits
 
-# %% ../nbs/04_layouts.ipynb #3a5dc260
-def class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
+# %% ../nbs/04_layouts.ipynb #083fa052
+def _class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
     "(path, label) of each class's images, and what is left out. Raises `DataError` for an empty class."
-    odd = sorted({path.name for path in subfolders(folder)} ^ set(classes))
+    odd = sorted({path.name for path in _subfolders(folder)} ^ set(classes))
     text = f"{folder.name}: the class folders differ from those to train on: {', '.join(odd)}. "
     require(not odd, text + "Each split needs the same: add them here, or remove them from every split")
-    pairs, warned = [], _beside(folder, subfolders(folder))
+    pairs, warned = [], _unused(folder, _subfolders(folder))
     for label, name in enumerate(classes):
-        images, others = files_below(folder / name)
+        images, others = _files_below(folder / name)
         warned += _left_out(place + name, others, len(images) + len(others))
         text = f"{place}{name}: no image in this class, {len(others)} other files. Put images there "
         text += f"({', '.join(EXTENSIONS)}), or remove the class from every split"
@@ -334,8 +335,8 @@ def _numbers(names: pd.Series) -> pd.Series:
     "The number in each image name, NaN where there is none."
     return names.str.extract(r"(\d+)\D*$")[0].astype(float)
 
-# %% ../nbs/04_layouts.ipynb #ca1fafb4
-_ASTRAY = 4  # image names of the published file that are out of the running order
+# %% ../nbs/04_layouts.ipynb #1f8d53b4
+_MISPLACED = 4  # image names of the published file that are out of the running order
 
 # %% ../nbs/04_layouts.ipynb #e8792b27
 def _out_of_order(names: pd.Series) -> int:
@@ -359,9 +360,9 @@ def read_votes(path) -> pd.DataFrame:
     for line, (usage, image, *cells) in _columns(path, ("Usage", "Image name", *VOTES)):
         rows.append([line, _split_of(usage, path, line), image, *_vote_numbers(cells, path, line)])
     table = _vote_table(rows, path)
-    text = f"{_out_of_order(table.image):,} image names are out of their running order ({_ASTRAY} are in the "
-    text += "published file). Was it sorted? Download the file again"
-    require(_out_of_order(table.image) <= _ASTRAY, text, path)
+    text = f"{_out_of_order(table.image):,} image names are out of their running order ({_MISPLACED} are in "
+    text += "the published file). Was it sorted? Download the file again"
+    require(_out_of_order(table.image) <= _MISPLACED, text, path)
     return table
 
 # %% ../nbs/04_layouts.ipynb #de6ee672
@@ -392,12 +393,13 @@ def _pixels(text: str, path, line: int) -> np.ndarray:
 # %% ../nbs/04_layouts.ipynb #d3365ac6
 def _read_pixels(path, votes: pd.DataFrame, progress: Callable | None) -> torch.Tensor:
     "FER2013's pixels, uint8 `[N, 1, 48, 48]`. Raises `DataError` unless each row's usage is its votes'."
-    total, done, splits = len(votes), 0, votes.split.tolist()
+    total, done, splits, lines = len(votes), 0, votes.split.tolist(), votes.line.tolist()
     images = np.empty((total, 1, 48, 48), np.uint8)
     for line, (usage, text) in _columns(path, ("Usage", "pixels")):
-        require(done < total, f"more rows of pixels than the {total:,} rows of votes", path, line)
-        differ = f"Usage is {usage}, but the votes say {splits[done]}. Row by row they must agree"
-        require(_split_of(usage, path, line) == splits[done], differ, path, line)
+        more = f"more rows of pixels than the {total:,} rows of votes. They are not of one edition"
+        require(done < total, more, path, line)
+        differ = f"Usage is {usage}, but the votes' line {lines[done]} says {splits[done]}. Row by row they "
+        require(_split_of(usage, path, line) == splits[done], differ + "must agree", path, line)
         images[done] = _pixels(text, path, line)
         done += 1
         _report(progress, done, total, "reading pixels")
@@ -429,8 +431,8 @@ def _read_fer_csv(pixels: Path, votes: Path, progress: Callable | None) -> tuple
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 _OLDER_VOTES = {"train": 181, "valid": 36, "test": 46}  # images that label.csv labels otherwise
 
-# %% ../nbs/04_layouts.ipynb #dbbb50bf
-def _older(folders: dict) -> str:
+# %% ../nbs/04_layouts.ipynb #ca9a12c5
+def _older_text(folders: dict) -> str:
     "The warning for the votes of `label.csv`."
     differ = ", ".join(f"{_OLDER_VOTES[key]} {key}" for key in folders)
     return ("the votes are those of label.csv, for want of fer2013new.csv. The edition of label.csv that was "
@@ -459,11 +461,12 @@ def _check_rows(folder: Path, split: str, rows: pd.DataFrame, absent: set):
 # %% ../nbs/04_layouts.ipynb #56727826
 def _folder_votes(folder: Path, split: str, votes: pd.DataFrame | None) -> tuple:
     "The votes of a folder's images, notes, what is left out; `votes` None: those of its `label.csv`."
-    paths = [path for path in entries(folder) if path.name != "label.csv"]
+    paths = [path for path in _entries(folder) if path.name != "label.csv"]
     there = {path.name for path in paths if path.suffix.lower() == ".png"}
     table = own_rows(_read_labels(folder / "label.csv", split)) if votes is None else votes
     mine, absent = table[table.image.isin(there)], set(table.image[table.split == split]) - there
     _check_rows(folder, split, mine, absent if votes is None else set())
+    require(len(mine), f"{folder.name} has no image that has votes. Unpack the folder again, or remove it")
     counts = {"images have votes but no file": len(absent),
               "image names stand twice among the votes; the row out of place is left out": mine.doubled.sum()}
     notes = [f"{folder.name}: {count:,} {text}" for text, count in counts.items() if count]
@@ -478,7 +481,7 @@ def _decode_voted(rows: pd.DataFrame, folders: dict, progress: Callable | None) 
     kept = majority(rows[list(VOTES)])[1].numpy()
     paths = [folders[key] / name for key, name in zip(rows.split[kept], rows.image[kept])]
     images = torch.zeros(len(rows), 1, 48, 48, dtype=torch.uint8)
-    images[kept] = decode_all(paths, 48, 1, progress=progress)[0]
+    images[kept] = _decode_all(paths, 48, 1, progress=progress)[0]
     return _voted_splits(images, rows)
 
 # %% ../nbs/04_layouts.ipynb #931d3d86
@@ -490,7 +493,8 @@ def _read_fer_folders(folders: dict, votes: Path | None, progress: Callable | No
     splits, note = _decode_voted(pd.concat(rows, ignore_index=True), folders, progress)
     missing = [f"no folder {name}: no {key} split" for key, name in FOLDERS.items() if key not in folders]
     file = "label.csv" if votes is None else votes.name
-    warned = sum(warned, [_older(folders)] if votes is None else [])
+    warned = sum(warned, [_older_text(folders)] if votes is None else [])
+    warned += _unused(next(iter(folders.values())).parent, [*folders.values(), votes])
     sources = [f"{folder.name}/, {len(mine):,} PNG files" for folder, mine in zip(folders.values(), rows)]
     rule = f"{RULE}; votes from {file}, by image name"
     return splits, Found("FER+ folders", rule, file, sources + [file], sum(notes, missing) + [note], warned)
@@ -498,14 +502,14 @@ def _read_fer_folders(folders: dict, votes: Path | None, progress: Callable | No
 # %% ../nbs/04_layouts.ipynb #13856c21
 def _fer_base(folder: Path) -> Path | None:
     "The folder, if it has a training split whose name begins as FER2013Train does."
-    train = splits_in(folder).get("train", ())
+    train = _folders_by_split(folder).get("train", ())
     return folder if any(path.name.lower().startswith("fer") for path in train) else None
 
 # %% ../nbs/04_layouts.ipynb #6540f52c
 def _fer_folders(root: Path, votes: Path | None) -> dict:
     "Split's name → FER+ folder, if there are any. Raises `DataError` for one without votes."
-    base = look(root, FOLDERS["train"], _fer_base)
-    folders = one_each(base) if base else {}
+    base = _find_in(root, FOLDERS["train"], _fer_base)
+    folders = _split_folders(base) if base else {}
     for folder in folders.values():
         text = f"{folder.name} has no label.csv, and there is no fer2013new.csv beside it. Either will do"
         require(votes is not None or (folder / "label.csv").exists(), text)
@@ -515,8 +519,8 @@ def _fer_folders(root: Path, votes: Path | None) -> dict:
 def _read_fer2013plus(root, progress: Callable | None = None) -> tuple:
     "FER2013Plus: 48 × 48 grey, eight classes. Raises `DataError`, with the recipe if no layout is found."
     root = _check_root("fer2013plus", root)
-    votes = look_for(root, "fer2013new.csv")
-    pixels = look_for(root, "fer2013.csv") or look_for(root, "icml_face_data.csv")
+    votes = _find_path(root, "fer2013new.csv")
+    pixels = _find_path(root, "fer2013.csv") or _find_path(root, "icml_face_data.csv")
     if pixels and votes:
         return _read_fer_csv(pixels, votes, progress)
     if folders := _fer_folders(root, votes):
@@ -567,29 +571,34 @@ def read_raf_list(path) -> pd.DataFrame:
         require(False, f"{row.image} is listed a second time", path, row.line)
     return table.assign(label=table.label - 1)
 
-# %% ../nbs/04_layouts.ipynb #f48790e4
+# %% ../nbs/04_layouts.ipynb #2edbf2b2
+def _decode_raf(parts: dict, progress: Callable | None) -> dict:
+    return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress)
+
+# %% ../nbs/04_layouts.ipynb #f4142451
 def _raf_paths(table: pd.DataFrame, folder: Path) -> list:
     "The path of each listed image. Raises `DataError` for one that is missing."
-    there = {path.name for path in entries(folder)} if folder.is_dir() else set()
+    there = {path.name for path in _entries(folder)} if folder.is_dir() else set()
     names = [name.replace(".jpg", "_aligned.jpg") for name in table.image]
     absent = [name for name in names if name not in there]
     text = f"listed, but not in Image/aligned ({len(absent):,} such). Unpack aligned.zip there"
     require(not absent, text, folder / "".join(absent[:1]))
     return [folder / name for name in names]
 
-# %% ../nbs/04_layouts.ipynb #f31e704c
+# %% ../nbs/04_layouts.ipynb #f70f4dd6
 def _read_raf_tree(listing: Path, progress: Callable | None) -> tuple:
     "RAF-DB from its official tree."
     table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
     table["path"] = _raf_paths(table, folder)
     parts = {key: list(zip(rows.path, rows.label)) for key, rows in table.groupby("split")}
-    extra = len(entries(folder)) - len(table)
+    extra = len(_entries(folder)) - len(table)
     warned = [f"{extra:,} images are not listed and are left out"] if extra else []
+    notes = [] if "test" in parts else ["no test image is listed: no test split"]
     sources = ["EmoLabel/" + listing.name, f"Image/aligned/, {len(table):,} JPEG files"]
-    found = Found("RAF-DB, the official tree", _RAF_RULE.format("list's"), listing.name, sources, [], warned)
-    return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress), found
+    rule, splits = _RAF_RULE.format("list's"), _decode_raf(parts, progress)
+    return splits, Found("RAF-DB, the official tree", rule, listing.name, sources, notes, warned)
 
-# %% ../nbs/04_layouts.ipynb #a855ed6e
+# %% ../nbs/04_layouts.ipynb #5c49e5a7
 def _check_raf_csv(path: Path, labels: dict):
     "Raise `DataError` unless a list and the folders (image's name → label 1..7) say the same."
     listed = dict(cells for _, cells in _columns(path, ("image", "label")))
@@ -601,89 +610,91 @@ def _check_raf_csv(path: Path, labels: dict):
     text = f"{len(extra):,} images in the folders are not listed, such as {''.join(extra[:1])}"
     require(not extra, text + ". Are they RAF-DB's?", path)
 
-# %% ../nbs/04_layouts.ipynb #6477ab14
+# %% ../nbs/04_layouts.ipynb #d4c0204e
 def _mirror_images(folder: Path) -> tuple:
     "(path, label 0..6) of the images, by name, and what is left out. Raises `DataError` for other folders."
-    names = tuple(path.name for path in subfolders(folder))
+    names = tuple(path.name for path in _subfolders(folder))
     for name in names:
         text = "the label is outside 1 to 7; RAF-DB's folders are 1 surprise .. 7 neutral"
         require(name in set("1234567"), text, folder / name)
-    found, warned = class_images(folder, names, f"{folder.name}/")
+    found, warned = _class_images(folder, names, f"{folder.name}/")
     pairs = sorted(((path, int(names[k]) - 1) for path, k in found), key=lambda pair: pair[0].name)
     for (one, a), (two, b) in zip(pairs, pairs[1:]):
         places = f"{folder.name}/{a + 1} and in {folder.name}/{b + 1}"
         require(one.name != two.name, f"{one.name} is in {places}")
     return pairs, warned
 
-# %% ../nbs/04_layouts.ipynb #596ab7c0
+# %% ../nbs/04_layouts.ipynb #072a1465
 def _check_mirror(root: Path, folder: Path, split: str, pairs: list) -> list:
-    "The names of the split's list, beside it or one folder up. Raises `DataError` where it differs."
+    "The split's list, beside it or one folder up, if there is one. Raises `DataError` where it differs."
     places = [folder.parent] if folder.parent == root else [folder.parent, folder.parent.parent]
     lists = [path for place in places if (path := place / f"{split}_labels.csv").exists()]
     for path in lists:
         _check_raf_csv(path, {image.name: label + 1 for image, label in pairs})
-    return [path.name for path in lists]
+    return lists
 
-# %% ../nbs/04_layouts.ipynb #74d1380a
+# %% ../nbs/04_layouts.ipynb #97752aba
 def _read_raf_mirror(root: Path, tree: Path, progress: Callable | None) -> tuple:
     "RAF-DB from the common mirror. Raises `DataError` where the lists and the folders differ."
-    folders, parts, rule = one_each(tree), {}, _RAF_RULE.format("folders'")
+    folders, parts, used, rule = _split_folders(tree), {}, [], _RAF_RULE.format("folders'")
     found = Found("RAF-DB, the mirror", rule, "the folders' names")
     for key, folder in folders.items():
         parts[key], texts = _mirror_images(folder)
         lists = _check_mirror(root, folder, key, parts[key])
         found.warned += texts
-        found.sources += [f"{folder.name}/, {len(parts[key]):,} images", *lists]
+        used += [folder, *lists]
+        found.sources += [f"{folder.name}/, {len(parts[key]):,} images", *(path.name for path in lists)]
         found.notes += [] if lists else [f"no {key}_labels.csv: labels from the folders alone"]
+    found.warned += _unused(tree, used)
     found.notes += [] if "test" in folders else ["no folder test: no test split"]
-    return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress), found
+    return _decode_raf(parts, progress), found
 
-# %% ../nbs/04_layouts.ipynb #19f405dc
+# %% ../nbs/04_layouts.ipynb #d7ff6ded
 def _mirror(folder: Path) -> Path | None:
     "The mirror's tree: the folder or its `DATASET`, if it has a training split with a folder 1."
     for tree in (folder / "DATASET", folder):
-        if tree.is_dir() and any((path / "1").is_dir() for path in splits_in(tree).get("train", ())):
+        if tree.is_dir() and any((path / "1").is_dir() for path in _folders_by_split(tree).get("train", ())):
             return tree
 
-# %% ../nbs/04_layouts.ipynb #e1cecdc5
+# %% ../nbs/04_layouts.ipynb #4d222b9a
 def _read_rafdb(root, progress: Callable | None = None) -> tuple:
     "RAF-DB's basic expressions: 100 × 100 RGB, seven classes, no valid split. Raises `DataError`."
     root = _check_root("rafdb", root)
-    if listing := look_for(root, f"basic/{RAF_LIST}") or look_for(root, RAF_LIST):
+    if listing := _find_path(root, f"basic/{RAF_LIST}") or _find_path(root, RAF_LIST):
         return _read_raf_tree(listing, progress)
-    if tree := look(root, "DATASET/train/1", _mirror):
+    if tree := _find_in(root, "DATASET/train/1", _mirror):
         return _read_raf_mirror(root, tree, progress)
     _nothing_found("rafdb", root, f"no basic/{RAF_LIST} and no DATASET/train/1")
 
-# %% ../nbs/04_layouts.ipynb #5e47eddc
+# %% ../nbs/04_layouts.ipynb #5d4dff3d
 READERS["rafdb"] = _read_rafdb
 
-# %% ../nbs/04_layouts.ipynb #a02f7534
+# %% ../nbs/04_layouts.ipynb #4c269117
 def _find_splits(root: Path) -> tuple:
     "Split's name → folder, or {'all': folder} to be divided; texts of what is left out beside them."
-    train = look(root, "train", lambda folder: folder if "train" in splits_in(folder) else None)
-    inside = subfolders(root)
-    base = train or (inside[0] if len(inside) == 1 and subfolders(inside[0]) else root)
-    base = root if splits_in(root) else base
-    folders = one_each(base) if splits_in(base) else {"all": base}
-    warned = _beside(root, [base]) if base != root else []
-    return folders, warned + (_beside(base, folders.values()) if "all" not in folders else [])
+    train = _find_in(root, "train", lambda folder: folder if "train" in _folders_by_split(folder) else None)
+    inside = _subfolders(root)
+    base = train or (inside[0] if len(inside) == 1 and _subfolders(inside[0]) else root)
+    base = root if _folders_by_split(root) else base
+    folders = _split_folders(base) if _folders_by_split(base) else {"all": base}
+    warned = _unused(root, [base]) if base != root else []
+    return folders, warned + (_unused(base, folders.values()) if "all" not in folders else [])
 
-# %% ../nbs/04_layouts.ipynb #7cbd8d15
+# %% ../nbs/04_layouts.ipynb #42fc36cc
 def _class_names(folder: Path) -> tuple:
     "The classes: the names of the folders in the training split. Raises `DataError` for fewer than two."
-    names = tuple(path.name for path in subfolders(folder))
+    names = tuple(path.name for path in _subfolders(folder))
     text = f"{len(names)} class folders; to classify takes two. Make a folder per class, in each split"
-    require(len(names) > 1, text)
+    require(len(names) > 1, text, folder)
     for name in names:
         text = os.fsencode(name).decode("utf-8", "replace")
         require(text == name, f"the class folder {text!r} has a name that is not UTF-8 text. Rename it")
-    looks = [name for name in names if split_name(name)]
+    looks = [name for name in names if _split_name(name)]
     text = f"its class folders {', '.join(looks)} look like splits. Put train, valid and test side by side"
     require(len(looks) < 2, text, folder)
     return names
 
-# %% ../nbs/04_layouts.ipynb #227df317
+# %% ../nbs/04_layouts.ipynb #546ea293
 def _divide(split: Split, seed: int) -> dict:
     "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train, in order."
     generator, parts = torch.Generator().manual_seed(seed), {"train": [], "valid": [], "test": []}
@@ -696,7 +707,7 @@ def _divide(split: Split, seed: int) -> dict:
             parts[key].append(mine[chosen.sort().values])
     return {key: split[torch.cat(chosen)] for key, chosen in parts.items()}
 
-# %% ../nbs/04_layouts.ipynb #7a4f157d
+# %% ../nbs/04_layouts.ipynb #6a807610
 def _all_grey(pairs: list) -> bool:
     "Whether every image that opens is grey, of (path, label). Only the files' headers are read."
     for path, _ in pairs:
@@ -708,7 +719,7 @@ def _all_grey(pairs: list) -> bool:
             continue
     return True
 
-# %% ../nbs/04_layouts.ipynb #4c3011ea
+# %% ../nbs/04_layouts.ipynb #aeee8ad3
 def _check_classes(splits: dict, skipped: list):
     "Raise `DataError` for a class of which no image is left after others were skipped."
     for key, split in splits.items():
@@ -716,17 +727,17 @@ def _check_classes(splits: dict, skipped: list):
         text = f"{key}/{''.join(empty[:1])}: no image of this class can be decoded. Put good images there, "
         require(not empty, f"{text}or remove the class from every split. {' '.join(skipped[:3])}")
 
-# %% ../nbs/04_layouts.ipynb #14a9b05a
+# %% ../nbs/04_layouts.ipynb #7b242a89
 def _list_images(root: Path) -> tuple:
     "Split's name, or \"all\", → (path, label) of its images; the classes; texts of what is left out."
     folders, warned = _find_splits(root)
     classes, parts = _class_names(next(iter(folders.values()))), {}
     for key, folder in folders.items():
-        parts[key], texts = class_images(folder, classes, "" if key == "all" else f"{folder.name}/")
+        parts[key], texts = _class_images(folder, classes, "" if key == "all" else f"{folder.name}/")
         warned += texts
     return parts, classes, warned
 
-# %% ../nbs/04_layouts.ipynb #be8c0e48
+# %% ../nbs/04_layouts.ipynb #509798bd
 def _read_folder(root, progress=None, *, seed=0, size=48, channels=None, skip_corrupt=False) -> tuple:
     "Your own images, fitted to squares; `channels` None: grey if every image is. Raises `DataError`."
     right = channels in (None, 1, 3) and isinstance(size, int) and size > 0
@@ -743,10 +754,10 @@ def _read_folder(root, progress=None, *, seed=0, size=48, channels=None, skip_co
     sources = [f"{key}, {len(split):,} images" for key, split in splits.items()]
     return splits, Found(layout, rule, "the folders' names", sources, [], warned + skipped)
 
-# %% ../nbs/04_layouts.ipynb #fd312f66
+# %% ../nbs/04_layouts.ipynb #656a916c
 READERS["folder"] = _read_folder
 
-# %% ../nbs/04_layouts.ipynb #b2142e96
+# %% ../nbs/04_layouts.ipynb #248bab52
 def folder_sizes(root) -> dict:
     "Split → images of a folder, before any is read. Raises `DataError`."
     counts = {key: len(pairs) for key, pairs in _list_images(_check_root("folder", root))[0].items()}

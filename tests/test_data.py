@@ -755,6 +755,13 @@ def test_what_is_left_out_of_faces_is_said(fer_root, raf_root):
     assert any("FER2013Train: 1 of 13 files are left out, no PNG files (.jpg 1)" in text for text in said)
     tree(fer_root, "Test_more")
     refuses("Test_more looks like a split", root=fer_root)
+    shutil.rmtree(fer_root / "Test_more")
+    tree(fer_root, "others")
+    assert any("others/, with 4 images, is left out" in text for text in warned("fer2013plus", fer_root)[1])
+    for path in (fer_root / "FER2013Test").glob("*.png"):
+        path.unlink()
+    M.write_votes(fer_root / "fer2013new.csv", torch.eye(10, dtype=torch.int64)[torch.arange(20) % 10], USAGE)
+    refuses("FER2013Test has no image that has votes", root=fer_root)
     (raf_root.parent / "mirror" / "DATASET" / "train" / "1" / "a.txt").write_text("x")
     assert any("train/1: 1 of 3 files are left out" in text for text in warned("rafdb", raf_root.parent / "mirror")[1])
 
@@ -903,7 +910,7 @@ def test_pillows_limit_may_be_none(own_root, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert load("folder", own_root).fingerprint == expected
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    refuses("3,200 pixels are more than 3,000", name="folder", root=own_root)
+    refuses("64 × 50 pixels are more than 3,000", name="folder", root=own_root)
 
 
 # the real files
