@@ -25,6 +25,7 @@ def typed(value):
 
 GRID = jobs(PROFILE, config.get("data_root"), RUNS, config.get("datasets"), config.get("cells"), config.get("seeds"),
             **typed(config.get("parameters", {})))
+RUNS = GRID[0].config.runs  # without ~
 JOBS = {job.name: job for job in GRID}
 FOLDER = f"{RUNS}/{PROFILE}/{{dataset}}/{{cell}}/seed{{seed}}"
 PAPERMILL = f"{sys.executable} -m papermill --no-progress-bar"

@@ -98,7 +98,7 @@ def protocols(
              "best_test": scores.max() if scores.notna().all() else None}
     return {name: None if pd.isna(value) else float(value) for name, value in found.items()}
 
-# %% ../nbs/08_evaluate.ipynb #cc2bb952
+# %% ../nbs/08_evaluate.ipynb #bb63e468
 @dataclass
 class Predictions:
     "What a run's network predicts on one split of N images."
@@ -108,8 +108,8 @@ class Predictions:
     ten_crop: np.ndarray | None = None  # uint8 `[E, N]`: classes predicted after each of the last ten epochs
     one_crop: np.ndarray | None = None  # the same with the centre crop alone
 
-    def right(self, protocol: str = "last10") -> np.ndarray | None:  # float `[N]` in [0, 1]; None: not recorded
-        "How often each image's prediction is its label, in the last epoch or the last ten."
+    def right(self, protocol: str = "last10") -> np.ndarray | None:  # float `[N]` in [0, 1]
+        "How often each image's prediction is its label, in the last epoch or the last ten; None if unknown."
         if protocol == "last":
             return (self.probabilities.argmax(1) == self.labels).astype(float)
         known = protocol == "last10" and self.ten_crop is not None and len(self.ten_crop) == 10
@@ -143,28 +143,31 @@ class Run:
         found = self.metrics["splits"].get(split or self.metrics["measured"]) or {}
         return (found.get("protocols" if copies else "without_copies") or {}).get(protocol)
 
-# %% ../nbs/08_evaluate.ipynb #1606199a
-def _row(split, name, value, n, meaning, without=None) -> dict:
-    interval = None if value is None else "–".join(f"{end:.2f}" for end in accuracy_interval(value, n))
-    return {"split": split, "protocol": name, "accuracy (%)": value, "95 % interval": interval,
-            "without copies": without, "n": n, "what it is": meaning}
+# %% ../nbs/08_evaluate.ipynb #9733bc3c
+def _facts(run: Run, split: str) -> dict:  # name → accuracy, accuracy without copies, what it is
+    facts, seen = run.metrics["splits"][split], run.predictions[split]
+    without = facts["without_copies"] or {}
+    found = {name: (value, without.get(name), PROTOCOLS[name]) for name, value in facts["protocols"].items()}
+    if split == run.metrics["measured"]:
+        meaning = "the crops' logits averaged, not their probabilities"
+        found["last, by logits"] = run.metrics.get("last_by_logits"), None, meaning
+    if seen.one_crop is not None:
+        alone = 100 * (seen.one_crop[-1] == seen.labels).mean()
+        found["last, one crop"] = alone, None, "the centre crop alone"
+    return found
 
-# %% ../nbs/08_evaluate.ipynb #8d01449d
+# %% ../nbs/08_evaluate.ipynb #6a48a690
 def results(
     run: Run,
 ) -> pd.DataFrame:  # a row for each split and protocol, then two other ways to treat the crops
     "A run's accuracies, with and without copies, and the 95 % interval that the number of images allows."
     rows = []
     for split, facts in run.metrics["splits"].items():
-        n, without, seen = facts["n"], facts["without_copies"] or {}, run.predictions[split]
-        rows += [_row(split, name, value, n, PROTOCOLS[name], without.get(name))
-                 for name, value in facts["protocols"].items()]
-        if split == run.metrics["measured"]:
-            rows.append(_row(split, "last, by logits", run.metrics.get("last_by_logits"), n,
-                             "the crops' logits averaged, not their probabilities"))
-        if seen.one_crop is not None:
-            alone = 100 * (seen.one_crop[-1] == seen.labels).mean()
-            rows.append(_row(split, "last, one crop", alone, n, "the centre crop alone"))
+        for name, (value, without, meaning) in _facts(run, split).items():
+            ends = () if value is None else accuracy_interval(value, facts["n"])
+            rows.append({"split": split, "protocol": name, "accuracy (%)": value,
+                         "95 % interval": "–".join(f"{end:.2f}" for end in ends) or None,
+                         "without copies": without, "n": facts["n"], "what it is": meaning})
     return pd.DataFrame(rows).astype({"accuracy (%)": float, "without copies": float})
 
 # %% ../nbs/08_evaluate.ipynb #8410b28a

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['learning_rate', 'train_batches', 'load_data', 'fit', 'forecast']
 
-# %% ../nbs/10_train.ipynb #e633e281
+# %% ../nbs/10_train.ipynb #82c60fe0
 import os
 import sys
 import time
@@ -27,8 +27,8 @@ from .data import Dataset, Split, load
 from .evaluate import CENTRE, Predictions, Run, accuracy, average, crop_logits, protocols
 from .model import ImprovedVGG19, flops, folded, start_as_identity
 from .paper import TRAINING
-from .records import (CHECKPOINT, RunError, differences, git, load_checkpoint, load_run, locked, provenance,
-                            run_settings, save_checkpoint, save_run, save_weights)
+from .records import (CHECKPOINT, RunError, differences, git, load_checkpoint, load_run, locked,
+                            provenance, run_settings, save_checkpoint, save_run, save_weights)
 
 # %% ../nbs/10_train.ipynb #798631a2
 def learning_rate(
@@ -129,7 +129,7 @@ def train_batches(
         done += len(index)
         yield images if side == size else F.interpolate(images, side, mode="bilinear", antialias=True), labels
 
-# %% ../nbs/10_train.ipynb #c78bcb26
+# %% ../nbs/10_train.ipynb #e3fb00f8
 @dataclass
 class State:
     "A run under way, after `epoch` epochs."
@@ -141,7 +141,7 @@ class State:
     epoch: int = 0
     history: list = field(default_factory=list)  # a dict an epoch
     best: dict | None = None  # the epoch that is best on the validation split, and its weights
-    looks: dict = field(default_factory=dict)  # split → {epoch: classes predicted, uint8 `[2, N]`}; the last ten
+    looks: dict = field(default_factory=dict)  # split → {epoch: uint8 `[2, N]`, classes}, of the last ten
     logits: dict = field(default_factory=dict)  # split → logits `[crops, N, K]` when it was last measured
     commits: list = field(default_factory=list)  # of the code that trained it
 
@@ -208,25 +208,19 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
-# %% ../nbs/10_train.ipynb #bcf4117d
+# %% ../nbs/10_train.ipynb #f0ab5249
 def finite(losses: list, epoch: int, config: Config) -> Tensor:  # float64, on the CPU
     "An epoch's losses. Raises `RunError` with the batch of the first one that is not finite."
     losses = torch.stack(losses).cpu().double()  # in this order: Apple's GPU has no float64
     if len(bad := (~losses.isfinite()).nonzero()):
         batch = int(bad[0]) + 1
-        raise RunError(f"the training loss of epoch {epoch}, batch {batch} is {losses[batch - 1]:g}: lower lr "
-                       f"(now {config.lr:g}), or use precision = 'fp32'. The last checkpoint is from before")
+        raise RunError(f"the training loss of epoch {epoch}, batch {batch} is {losses[batch - 1]:g}: "
+                       f"lower lr (now {config.lr:g}), or use precision = 'fp32'. The last checkpoint is from before")
     return losses
 
-# %% ../nbs/10_train.ipynb #93f82ddc
-def train_epoch(
-    state: State,
-    split: Split,  # on the device that trains
-    config: Config,
-    epoch: int,  # counted from 1
-    on_step=None,  # called with (images done, images) after each step
-) -> float:  # the mean training loss
-    "One epoch over the training images."
+# %% ../nbs/10_train.ipynb #f61ec470
+def train_epoch(state: State, split: Split, config: Config, epoch: int, on_step=None) -> float:
+    "One epoch; the mean loss. `on_step` is called with (images done, images) after each step."
     state.model.train()
     losses, sizes = [], []
     with seeded(config.seed, "dropout", epoch):
@@ -285,14 +279,14 @@ def measure_ten(state: State, data: Dataset, name: str, crop: int, row: dict, on
     kept = sorted((state.looks.get(name, {}) | {row["epoch"]: both}).items())[-10:]
     state.looks[name], state.logits[name] = dict(kept), logits
 
-# %% ../nbs/10_train.ipynb #a1b27d5a
+# %% ../nbs/10_train.ipynb #c71903c1
 def measure_epoch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_batch=None):
     "One crop on the watched split, ten on every split where a protocol needs them; remember the best epoch."
-    names = measured_splits(data)
+    names, last = measured_splits(data), 10 if config.epochs >= 10 else 1
     watched, reported = names[0], names[-1]
-    split, last = getattr(data, watched), 10 if config.epochs >= 10 else 1
-    score = accuracy(average(measure(state, split, crop, 1, on_batch)), split.labels)
-    row["monitor_accuracy"] = score
+    split = getattr(data, watched)
+    centre = measure(state, split, crop, 1, on_batch)
+    row["monitor_accuracy"] = score = accuracy(average(centre), split.labels)
     for name in names:
         row |= {f"{name}_accuracy": None, f"{name}_without_copies": None}
         if row["epoch"] > config.epochs - last or config.best_test and name == reported:
@@ -300,7 +294,7 @@ def measure_epoch(state: State, data: Dataset, config: Config, crop: int, row: d
     if watched != reported and (state.best is None or score > state.best["score"]):
         state.best = {"epoch": row["epoch"], "score": score, "weights": deepcopy(state.model.state_dict())}
 
-# %% ../nbs/10_train.ipynb #80ad492e
+# %% ../nbs/10_train.ipynb #0b1b2084
 KEPT = ("epoch", "history", "best", "looks", "logits", "commits")
 
 def save_state(state: State, config: Config, settings: dict):
@@ -319,7 +313,7 @@ def resume(state: State, config: Config, settings: dict):
     if path.exists():
         saved = load_checkpoint(path, settings)
         if not saved.keys() >= {*KEPT, "model", "optimizer"}:
-            raise RunError(f"{path} is of another version (older code wrote it): delete it, or set overwrite = True")
+            raise RunError(f"{path}: older code wrote it; delete it, or set overwrite = True, to begin again")
         state.model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
         vars(state).update({name: saved[name] for name in KEPT})
@@ -373,7 +367,7 @@ def fit(
     progress(summary(run), last=True)
     return run
 
-# %% ../nbs/10_train.ipynb #ca0bca05
+# %% ../nbs/10_train.ipynb #e533d132
 def on_device(split: Split, device: torch.device) -> Split:
     "A split whose tensors are on a device."
     tensors = {name: part.to(device) for name, part in vars(split).items() if isinstance(part, Tensor)}
@@ -388,8 +382,8 @@ def finished(config: Config, settings: dict) -> Run | None:
         return None
     run = load_run(config.folder)
     if differs := differences(run.metrics["config"], settings):
-        raise RunError(f"{config.folder} holds another run: {differs}. Choose another folder with runs = ..., "
-                       "or set overwrite = True")
+        raise RunError(f"{config.folder} holds another run: {differs}. Choose another folder with "
+                       "runs = ..., or set overwrite = True")
     return run
 
 # %% ../nbs/10_train.ipynb #20697441
@@ -448,14 +442,9 @@ def summary(run: Run) -> str:
         said += f"; without {facts['copies']:,} copies {without:.2f} %"
     return said + "".join(f"; NOT the profile's {name}: {value}" for name, value in m["overrides"].items())
 
-# %% ../nbs/10_train.ipynb #9818d9dc
-def work(
-    config: Config,
-    images: dict,  # split → images
-    classes: int,
-    crop: int,  # side, pixels
-) -> dict:  # images `trained` (forward and back) and `shown` (forward only); `training_flops`, `flops`
-    "What a run has to compute: its training, and what it measures."
+# %% ../nbs/10_train.ipynb #6655f4ca
+def work(config: Config, images: dict, classes: int, crop: int) -> dict:
+    "What a run computes: images `trained` on, images `shown` for measuring, `training_flops`, all `flops`."
     there = [name for name in ("valid", "test") if images.get(name)]
     small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
     late, crops = 10 if config.epochs >= 10 else 1, 10 if config.mirror else 5
@@ -474,22 +463,15 @@ def cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dic
     return {"seconds": round(history.seconds.sum(), 3), "images_per_second": round(rate, 1),
             "training_flops": todo["training_flops"]}
 
-# %% ../nbs/10_train.ipynb #6b517eca
-def time_steps(
-    config: Config,
-    classes: int,
-    channels: int,  # of the images
-    crop: int,  # side, pixels
-    batch_size: int | None = None,  # None for the run's own
-    steps: int = 3,  # timed, after one that is not
-) -> dict:  # `training` and `forward`, seconds for one image
-    "How fast this device is with this network: the best of a few steps and forward passes on random images."
+# %% ../nbs/10_train.ipynb #15e76251
+def time_steps(config: Config, classes: int, channels: int, crop: int, batch_size: int | None = None) -> dict:
+    "Seconds for `training` on an image and for its `forward` pass: the best of three, after one untimed."
     state, seconds = start(config, classes, crop), {"training": [], "forward": []}
     network = folded(state.model)
     with seeded(config.seed, "dropout"):
         images = torch.rand(batch_size or config.batch_size, channels, crop, crop, device=state.device)
         labels = torch.full((len(images), classes), 1 / classes, device=state.device)
-        for _ in range(steps + 1):
+        for _ in range(4):
             began = time.perf_counter()
             train_step(state, images, labels, config).item()
             between = time.perf_counter()
