@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from .config import PROFILES, Config, ConfigError, choose_from, from_parameters, given, parse
-from .data import drawn_sizes, folder_sizes
+from .data import drawn_sizes
+from .layouts import folder_sizes
 from .model import flops
 from .paper import CELLS, DATASETS, Cell
 from .records import CHECKPOINT, RunError, differences
@@ -174,7 +175,8 @@ def check(grid: list[Job]):
             theirs = json.loads((job.config.folder / "metrics.json").read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):
             continue
-        resolved = ("device", "precision", "crop")  # in a record: as the machine had them
+        resolved = ["device", "crop"]  # in a record: as the machine had them
+        resolved += ["precision"] if job.config.precision == "auto" else []
         ours = {name: v for name, v in vars(job.config).items() if name in theirs and name not in resolved}
         if differs := differences({name: theirs[name] for name in ours}, ours):
             raise RunError(f"{job.config.folder} holds another run: {differs}. Move it away, or choose "
