@@ -49,7 +49,7 @@ def write_fer_folders(root: Path, images, votes, usage: list):
 
 # %% ../nbs/miniatures.ipynb #939abe4e
 def write_rafdb(root: Path, images, labels, splits: list, mirror: bool = False):
-    "Faces uint8 `[N, 3, 100, 100]`, labels 0..6, \"train\" or \"test\" each: RAF-DB's official tree, or its mirror."
+    "Faces uint8 `[N, 3, 100, 100]`, labels 0..6, splits' names: RAF-DB's official tree, or its mirror."
     lines = {"train": [], "test": []}
     for i, (image, label, key) in enumerate(zip(images, np.asarray(labels) + 1, splits)):
         name = f"{key}_{i + 1:05d}"
@@ -69,7 +69,7 @@ def write_digits(
     root,  # the folder to write in
     test: float = 0.3,  # the share of each class for test, and a third of that for valid
 ):
-    "scikit-learn's digits as `{train,valid,test}/{digit}/*.png`, always the same. Raises `DataError` without scikit-learn."
+    "scikit-learn's digits as `{train,valid,test}/{digit}/*.png`. Raises `DataError` without scikit-learn."
     try:
         from sklearn.datasets import load_digits
     except ImportError:
