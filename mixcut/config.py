@@ -112,11 +112,12 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, os.PathLike) else value)]
 Folder = Annotated[Text, AfterValidator(os.path.expanduser)]
 
-# %% ../nbs/07_config.ipynb #5a6cc463
+# %% ../nbs/07_config.ipynb #830df9d7
 def unknown(name: str, known) -> str:
     "The message for a name that is no parameter."
     return f"{name} is not a parameter{nearest(name, known) or '.'} The parameters are: {', '.join(known)}"
 
+# %% ../nbs/07_config.ipynb #d00f293d
 def _sentence(error: ValidationError, name: str) -> str:
     "The first error that pydantic found, as a sentence; `name` is the parameter where pydantic has none."
     first = error.errors()[0]

@@ -38,7 +38,7 @@ class Job:
         "The parameters for papermill's `-y`, as JSON (which is YAML)."
         return json.dumps(given(self.config))
 
-# %% ../nbs/11_grid.ipynb #a99df44c
+# %% ../nbs/11_grid.ipynb #5f3c2a4e
 def _selected(name: str, asked, there) -> list:
     "What was asked for, a list or text with commas; None is all. Raises `ConfigError` for what is not there."
     asked = list(there) if asked is None else asked.split(",") if isinstance(asked, str) else list(asked)
@@ -46,6 +46,7 @@ def _selected(name: str, asked, there) -> list:
         raise ConfigError(choose_from(name, strange[0], there))
     return asked
 
+# %% ../nbs/11_grid.ipynb #2e21792c
 def _root_of(data_root: str | None, dataset: str) -> str | None:
     "`<data_root>/<dataset>` if there is such a folder, else `data_root`; None for drawn faces."
     if data_root is None or dataset.startswith("drawn"):
@@ -80,7 +81,7 @@ def jobs(
         raise ConfigError("no run is left: these cells are not in these data sets, or seeds is below 1")
     return grid
 
-# %% ../nbs/11_grid.ipynb #9a30a9db
+# %% ../nbs/11_grid.ipynb #f3c3f8f7
 def images_of(job: Job) -> dict:  # split → images
     "How many images a job's data set has, before it is read."
     if job.config.dataset.startswith("drawn"):
@@ -89,6 +90,7 @@ def images_of(job: Job) -> dict:  # split → images
         return folder_sizes(job.config.data_root)
     return DATASETS[job.cell.dataset].counts
 
+# %% ../nbs/11_grid.ipynb #b1ac6ae6
 def work_of(job: Job) -> dict:
     "`mixcut.train.work` of a job."
     facts = DATASETS[job.cell.dataset]

@@ -77,8 +77,8 @@ def locked(folder: Path):
             left.unlink(missing_ok=True)
         lock.release()
 
-# %% ../nbs/09_records.ipynb #3f86aa6d
-USUAL = {f.name: f.default for f in fields(Config)} | BASE | {"alpha": 1.0, "per_sample": False}
+# %% ../nbs/09_records.ipynb #6a292bda
+_USUAL = {f.name: f.default for f in fields(Config)} | BASE | {"alpha": 1.0, "per_sample": False}
 
 def run_settings(config: Config, data, crop: int, precision: str) -> dict:
     "What identifies a run: its parameters and the fingerprint of its data."
@@ -89,10 +89,10 @@ def run_settings(config: Config, data, crop: int, precision: str) -> dict:
         own["votes"] = sha256(data.train.shares.cpu().contiguous().numpy()).hexdigest()[:16]
     return own
 
-# %% ../nbs/09_records.ipynb #28589b63
+# %% ../nbs/09_records.ipynb #bb2c4da4
 def differences(theirs: dict, ours: dict) -> str:
     "The names in which two settings differ, as a sentence; empty where they agree."
-    usual = {name: value for name, value in USUAL.items() if name in {**theirs, **ours}}
+    usual = {name: value for name, value in _USUAL.items() if name in {**theirs, **ours}}
     theirs, ours = usual | theirs, usual | ours
     names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return ", ".join(f"{name} = {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in names)
@@ -111,7 +111,7 @@ def save_checkpoint(path: Path, settings: dict, state: dict):
         raise RunError(f"{path} cannot be written ({error.strerror}): make room, and give the same command "
                        "again; it goes on from the checkpoint before") from error
 
-# %% ../nbs/09_records.ipynb #0129d48f
+# %% ../nbs/09_records.ipynb #aee1f603
 def load_checkpoint(path: Path, settings: dict) -> dict:
     "The state in a checkpoint, on the CPU. Raises `RunError` if it cannot be read or is another run's."
     try:
@@ -119,6 +119,8 @@ def load_checkpoint(path: Path, settings: dict) -> dict:
         if sha256(content[:-32]).digest() != content[-32:]:
             raise ValueError("its digest is another")
         saved = torch.load(BytesIO(content[:-32]), map_location="cpu", weights_only=True)
+        if "state" not in saved:
+            raise ValueError("older code wrote it")
         state, theirs = saved["state"], json.loads(saved["settings"])
     except Exception as error:
         raise RunError(f"{path} is not a checkpoint that can be read ({error or type(error).__name__}): "
@@ -157,7 +159,7 @@ def provenance() -> dict:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
-# %% ../nbs/09_records.ipynb #ad34939b
+# %% ../nbs/09_records.ipynb #6f027641
 def weights_digest(weights: dict) -> str:  # 64 hexadecimal digits
     "A SHA-256 of weights: a flipped bit in their file would change predictions and nothing else."
     digest = sha256()
@@ -166,6 +168,7 @@ def weights_digest(weights: dict) -> str:  # 64 hexadecimal digits
         digest.update(weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
+# %% ../nbs/09_records.ipynb #373ae86d
 def save_weights(folder: Path, model, data, settings: dict):
     "Write `model.safetensors`, with the classes, the settings and the images' size in its header."
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
@@ -216,7 +219,7 @@ def _load_covered(folder: Path, metrics: dict, n: int) -> dict | None:
             raise ValueError(f"{COVERED}: not a row of {n:,} predictions for each way of covering")
         return dict(zip(map(str, arrays["how"]), arrays["predicted"]))
 
-# %% ../nbs/09_records.ipynb #491a178f
+# %% ../nbs/09_records.ipynb #d8c75510
 def _read_older(metrics: dict, history: pd.DataFrame, arrays) -> tuple[pd.DataFrame, dict]:
     "History and predictions of a record with one split, as in `Run`; completes `metrics`."
     split = metrics["measured"]
@@ -226,6 +229,7 @@ def _read_older(metrics: dict, history: pd.DataFrame, arrays) -> tuple[pd.DataFr
     metrics |= {"splits": {split: facts}, "label_source": None, "overrides": {}}
     return history, {split: Predictions(arrays["probabilities"], arrays["labels"])}
 
+# %% ../nbs/09_records.ipynb #b8e52e79
 def _of_split(arrays, split: str) -> Predictions:
     names = [name for name in arrays.files if name.startswith(f"{split}_")]
     return Predictions(**{name.removeprefix(f"{split}_"): arrays[name] for name in names})

@@ -46,14 +46,15 @@ def learning_rate(
     steps = max(0, (at - TRAINING["decay_start"]) // TRAINING["decay_every"] + 1)
     return lr * TRAINING["decay_rate"] ** steps
 
-# %% ../nbs/10_train.ipynb #f98551dc
-STREAMS = ("init", "order", "crop", "mix", "dropout")
+# %% ../nbs/10_train.ipynb #927993a9
+_STREAMS = ("init", "order", "crop", "mix", "dropout")
 
 def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
     "A 63-bit seed for one stream in one epoch of one run."
-    words = np.random.SeedSequence([seed, STREAMS.index(stream), epoch]).generate_state(1, np.uint64)
+    words = np.random.SeedSequence([seed, _STREAMS.index(stream), epoch]).generate_state(1, np.uint64)
     return int(words[0] >> 1)
 
+# %% ../nbs/10_train.ipynb #e1844ca8
 def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
     "The generator of a stream, on the CPU."
     return torch.Generator().manual_seed(stream_seed(seed, stream, epoch))
@@ -66,9 +67,9 @@ def seeded(seed: int, stream: str, epoch: int = 0):
         torch.manual_seed(stream_seed(seed, stream, epoch))
         yield
 
-# %% ../nbs/10_train.ipynb #37e8cdab
+# %% ../nbs/10_train.ipynb #da1291ce
 @contextmanager
-def reproducible(config: Config):
+def _reproducible(config: Config):
     "With `deterministic`, torch takes only algorithms that give the same bits each time."
     before = torch.are_deterministic_algorithms_enabled()
     if config.deterministic:
@@ -105,13 +106,13 @@ def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tenso
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 
-# %% ../nbs/10_train.ipynb #cc46197c
-def trained_side(config: Config, crop: int, epoch: int, within: float) -> int:
+# %% ../nbs/10_train.ipynb #3d466b4f
+def _trained_side(config: Config, crop: int, epoch: int, within: float) -> int:
     "The side of the training images, pixels, when `within` of the epoch is done."
     early = (epoch - 1 + within) / config.epochs < config.low_resolution
     return crop // 32 * 32 if early else crop
 
-# %% ../nbs/10_train.ipynb #28c1e676
+# %% ../nbs/10_train.ipynb #a226b916
 def train_batches(
     split: Split,  # on the device that trains
     config: Config,
@@ -125,7 +126,7 @@ def train_batches(
     for index in batch_indices(len(split), config.batch_size, order):
         images = random_crop(split.images[index.to(split.images.device)], size, crops, config.mirror)
         images, labels = transform(to_float(images.to(device)), targets[index.to(targets.device)].to(device))
-        side = trained_side(config, size, epoch, done / len(split))
+        side = _trained_side(config, size, epoch, done / len(split))
         done += len(index)
         yield images if side == size else F.interpolate(images, side, mode="bilinear", antialias=True), labels
 
@@ -208,17 +209,18 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
-# %% ../nbs/10_train.ipynb #f0ab5249
-def finite(losses: list, epoch: int, config: Config) -> Tensor:  # float64, on the CPU
+# %% ../nbs/10_train.ipynb #9c49fa6a
+def _finite(losses: list, epoch: int, config: Config) -> Tensor:  # float64, on the CPU
     "An epoch's losses. Raises `RunError` with the batch of the first one that is not finite."
     losses = torch.stack(losses).cpu().double()  # in this order: Apple's GPU has no float64
     if len(bad := (~losses.isfinite()).nonzero()):
-        batch = int(bad[0]) + 1
-        raise RunError(f"the training loss of epoch {epoch}, batch {batch} is {losses[batch - 1]:g}: "
-                       f"lower lr (now {config.lr:g}), or use precision = 'fp32'. The last checkpoint is from before")
+        batch = int(bad[0])
+        raise RunError(f"the training loss of epoch {epoch}, batch {batch + 1} is {losses[batch]:g}: lower "
+                       f"lr (now {config.lr:g}), or use precision = 'fp32'. "
+                       "The last checkpoint is from before")
     return losses
 
-# %% ../nbs/10_train.ipynb #f61ec470
+# %% ../nbs/10_train.ipynb #90e87e50
 def train_epoch(state: State, split: Split, config: Config, epoch: int, on_step=None) -> float:
     "One epoch; the mean loss. `on_step` is called with (images done, images) after each step."
     state.model.train()
@@ -232,7 +234,7 @@ def train_epoch(state: State, split: Split, config: Config, epoch: int, on_step=
             sizes.append(len(images))
             if on_step:
                 on_step(sum(sizes), len(split))
-    return float(finite(losses, epoch, config) @ torch.tensor(sizes, dtype=torch.float64)) / len(split)
+    return float(_finite(losses, epoch, config) @ torch.tensor(sizes, dtype=torch.float64)) / len(split)
 
 # %% ../nbs/10_train.ipynb #3a4506c6
 def measured_splits(data: Dataset) -> list:  # names
@@ -266,8 +268,8 @@ def measure(state: State, split: Split, crop: int, crops: int, on_batch=None) ->
     network, autocast = folded(state.model), state.autocast()
     return crop_logits(network, split.images, crop, crops, autocast=autocast, on_batch=on_batch)
 
-# %% ../nbs/10_train.ipynb #bee05fc6
-def measure_ten(state: State, data: Dataset, name: str, crop: int, row: dict, on_batch=None):
+# %% ../nbs/10_train.ipynb #63f8bb7c
+def _measure_ten(state: State, data: Dataset, name: str, crop: int, row: dict, on_batch=None):
     "Measure a split with ten crops: accuracies go into the epoch's row, predictions into the state."
     split, others = getattr(data, name), ~data.copies[name]
     logits = measure(state, split, crop, 10, on_batch)
@@ -279,8 +281,8 @@ def measure_ten(state: State, data: Dataset, name: str, crop: int, row: dict, on
     kept = sorted((state.looks.get(name, {}) | {row["epoch"]: both}).items())[-10:]
     state.looks[name], state.logits[name] = dict(kept), logits
 
-# %% ../nbs/10_train.ipynb #c71903c1
-def measure_epoch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_batch=None):
+# %% ../nbs/10_train.ipynb #1f9c1cac
+def _measure_epoch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_batch=None):
     "One crop on the watched split, ten on every split where a protocol needs them; remember the best epoch."
     names, last = measured_splits(data), 10 if config.epochs >= 10 else 1
     watched, reported = names[0], names[-1]
@@ -290,12 +292,12 @@ def measure_epoch(state: State, data: Dataset, config: Config, crop: int, row: d
     for name in names:
         row |= {f"{name}_accuracy": None, f"{name}_without_copies": None}
         if row["epoch"] > config.epochs - last or config.best_test and name == reported:
-            measure_ten(state, data, name, crop, row, on_batch)
+            _measure_ten(state, data, name, crop, row, on_batch)
     if watched != reported and (state.best is None or score > state.best["score"]):
         state.best = {"epoch": row["epoch"], "score": score, "weights": deepcopy(state.model.state_dict())}
 
-# %% ../nbs/10_train.ipynb #0b1b2084
-KEPT = ("epoch", "history", "best", "looks", "logits", "commits")
+# %% ../nbs/10_train.ipynb #dd9d7232
+_KEPT = ("epoch", "history", "best", "looks", "logits", "commits")
 
 def save_state(state: State, config: Config, settings: dict):
     "Write the checkpoint. Raises `RunError` where a weight is not finite, or there is no room."
@@ -304,19 +306,20 @@ def save_state(state: State, config: Config, settings: dict):
         raise RunError(f"after epoch {state.epoch} a weight is not finite: lower lr (now {config.lr:g}), or "
                        "use precision = 'fp32'. The last checkpoint is from before")
     saved = {"model": weights, "optimizer": state.optimizer.state_dict()}
-    saved |= {name: getattr(state, name) for name in KEPT}
+    saved |= {name: getattr(state, name) for name in _KEPT}
     save_checkpoint(config.folder / CHECKPOINT, settings, saved)
 
+# %% ../nbs/10_train.ipynb #caf0476c
 def resume(state: State, config: Config, settings: dict):
     "Go on from the checkpoint, if there is one. Raises `RunError` if it cannot be read or is another run's."
     path = config.folder / CHECKPOINT
     if path.exists():
         saved = load_checkpoint(path, settings)
-        if not saved.keys() >= {*KEPT, "model", "optimizer"}:
+        if not saved.keys() >= {*_KEPT, "model", "optimizer"}:
             raise RunError(f"{path}: older code wrote it; delete it, or set overwrite = True, to begin again")
         state.model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
-        vars(state).update({name: saved[name] for name in KEPT})
+        vars(state).update({name: saved[name] for name in _KEPT})
     state.commits += [commit for commit in [git("rev-parse", "HEAD")] if commit not in state.commits]
 
 # %% ../nbs/10_train.ipynb #0c7c0501
@@ -330,18 +333,18 @@ def _show_step(progress, config, state, began, done, n):
 def _show_measuring(progress, config, epoch, done, n):
     progress(f"{config.cell}, seed {config.seed}: epoch {epoch}, measured image {done:,} of {n:,}")
 
-# %% ../nbs/10_train.ipynb #abeffb2c
-def run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: int, progress):
+# %% ../nbs/10_train.ipynb #f19230c2
+def _run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: int, progress):
     "Train and measure one epoch, and add its row to the history."
     epoch, began = state.epoch + 1, time.perf_counter()
     loss = train_epoch(state, train, config, epoch, partial(_show_step, progress, config, state, began))
     trained = time.perf_counter() - began
     row = {"epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"], "train_loss": loss}
-    measure_epoch(state, data, config, crop, row, partial(_show_measuring, progress, config, epoch))
+    _measure_epoch(state, data, config, crop, row, partial(_show_measuring, progress, config, epoch))
     state.history.append(row | {"train_seconds": trained, "seconds": time.perf_counter() - began})
     state.epoch = epoch
 
-# %% ../nbs/10_train.ipynb #0953ca85
+# %% ../nbs/10_train.ipynb #30b71259
 def fit(
     config: Config,
     data: Dataset,
@@ -352,28 +355,29 @@ def fit(
     Raises `RunError` if the folder is another run's or another process's, or training fails."""
     crop, progress = crop_size(config, data.train), progress or Progress()
     measured_splits(data)  # an empty one is refused before any work
-    with locked(config.folder), reproducible(config):
+    with locked(config.folder), _reproducible(config):
         state = start(config, len(data.classes), crop)
         settings = run_settings(config, data, crop, state.precision)
-        if run := finished(config, settings):
+        if run := _finished(config, settings):
             progress(f"finished before: {summary(run)}", last=True)
             return run
         resume(state, config, settings)
-        train = on_device(data.train, state.device)
+        train = _on_device(data.train, state.device)
         while state.epoch < config.epochs:
-            run_epoch(state, data, train, config, crop, progress)
+            _run_epoch(state, data, train, config, crop, progress)
             save_state(state, config, settings)
-        run = finish(state, data, config, crop, settings, progress)
+        run = _finish(state, data, config, crop, settings, progress)
     progress(summary(run), last=True)
     return run
 
-# %% ../nbs/10_train.ipynb #e533d132
-def on_device(split: Split, device: torch.device) -> Split:
+# %% ../nbs/10_train.ipynb #d7544351
+def _on_device(split: Split, device: torch.device) -> Split:
     "A split whose tensors are on a device."
     tensors = {name: part.to(device) for name, part in vars(split).items() if isinstance(part, Tensor)}
     return replace(split, **tensors)
 
-def finished(config: Config, settings: dict) -> Run | None:
+# %% ../nbs/10_train.ipynb #15c000d5
+def _finished(config: Config, settings: dict) -> Run | None:
     "The finished run in the folder; None after `overwrite`. Raises `RunError` if it is another."
     if config.overwrite:
         for name in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors", CHECKPOINT):
@@ -386,34 +390,34 @@ def finished(config: Config, settings: dict) -> Run | None:
                        "runs = ..., or set overwrite = True")
     return run
 
-# %% ../nbs/10_train.ipynb #20697441
-def finish(state: State, data: Dataset, config: Config, crop: int, settings: dict, progress) -> Run:
+# %% ../nbs/10_train.ipynb #9f8b610b
+def _finish(state: State, data: Dataset, config: Config, crop: int, settings: dict, progress) -> Run:
     "Write the weights and the records of a trained network, and remove the checkpoint."
     save_weights(config.folder, state.model, data, settings)
-    predictions = {name: predictions_of(state, data, name) for name in measured_splits(data)}
+    predictions = {name: _predictions_of(state, data, name) for name in measured_splits(data)}
     reported = list(predictions)[-1]
     row = state.history[state.best["epoch"] - 1] if state.best else {}
     if state.best and row[f"{reported}_accuracy"] is None:  # the protocol `valid` reports that epoch
         state.model.load_state_dict(state.best["weights"])
         note = partial(_show_measuring, progress, config, row["epoch"])
-        measure_ten(replace(state, looks={}, logits={}), data, reported, crop, row, note)
+        _measure_ten(replace(state, looks={}, logits={}), data, reported, crop, row, note)
     history = pd.DataFrame(state.history)
     accuracies = [name for name in history if name.endswith(("_accuracy", "_without_copies"))]
     history = history.astype(dict.fromkeys(accuracies, float))
-    run = Run(metrics_of(state, data, config, settings, history, predictions), history, predictions)
+    run = Run(_metrics_of(state, data, config, settings, history, predictions), history, predictions)
     save_run(run, config.folder)
     (config.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
 
-# %% ../nbs/10_train.ipynb #776fec13
-def predictions_of(state: State, data: Dataset, name: str) -> Predictions:
+# %% ../nbs/10_train.ipynb #b508b87e
+def _predictions_of(state: State, data: Dataset, name: str) -> Predictions:
     "What the trained network, and those of the last ten epochs, predict on a split."
     both = torch.stack(list(state.looks[name].values())).numpy()  # `[E, 2, N]`
     labels, copies = getattr(data, name).labels.cpu().numpy(), data.copies[name].numpy()
     return Predictions(average(state.logits[name]).numpy(), labels, copies, both[:, 0], both[:, 1])
 
-# %% ../nbs/10_train.ipynb #22ca93af
-def metrics_of(state: State, data: Dataset, config: Config, settings, history, predictions) -> dict:
+# %% ../nbs/10_train.ipynb #f9e2fa9f
+def _metrics_of(state: State, data: Dataset, config: Config, settings, history, predictions) -> dict:
     "What `metrics.json` holds."
     watched, reported, splits = list(predictions)[0], list(predictions)[-1], {}
     for name, seen in predictions.items():
@@ -425,7 +429,7 @@ def metrics_of(state: State, data: Dataset, config: Config, settings, history, p
             "label_source": data.found.label_source, "cell": config.cell, "seed": config.seed,
             "config": settings, "command": command(config), "classes": list(data.classes),
             "monitor": watched, "measured": reported, "splits": splits, "last_by_logits": by_logits,
-            "cost": cost(history, data, config, settings["crop"]),
+            "cost": _cost(history, data, config, settings["crop"]),
             "provenance": provenance() | {"commits": state.commits}}
 
 # %% ../nbs/10_train.ipynb #e5801676
@@ -442,7 +446,7 @@ def summary(run: Run) -> str:
         said += f"; without {facts['copies']:,} copies {without:.2f} %"
     return said + "".join(f"; NOT the profile's {name}: {value}" for name, value in m["overrides"].items())
 
-# %% ../nbs/10_train.ipynb #6655f4ca
+# %% ../nbs/10_train.ipynb #0f96f8d3
 def work(config: Config, images: dict, classes: int, crop: int) -> dict:
     "What a run computes: images `trained` on, images `shown` for measuring, `training_flops`, all `flops`."
     there = [name for name in ("valid", "test") if images.get(name)]
@@ -456,7 +460,8 @@ def work(config: Config, images: dict, classes: int, crop: int) -> dict:
     return {"trained": images["train"] * config.epochs, "shown": shown, "training_flops": training,
             "flops": training + full["forward"] * shown}
 
-def cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dict:
+# %% ../nbs/10_train.ipynb #f54b96a1
+def _cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dict:
     "What a run took: wall seconds, training images a second, floating-point operations of the training."
     todo = work(config, {"train": len(data.train)}, len(data.classes), crop)
     rate = todo["trained"] / history.train_seconds.sum()

@@ -2,6 +2,7 @@
 import json
 from dataclasses import replace
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -181,9 +182,12 @@ def test_a_checkpoint_of_older_code_is_named(tmp_path):
     save_checkpoint(path, settings, {"model": state.model.state_dict(), "epoch": 1, "losses": []})
     with pytest.raises(RunError, match="older code wrote it.*overwrite = True"):
         resume(state, chosen, settings)
-    torch.save({"settings": "{}", "epoch": 1, "looks": {}}, path)  # and without the digest at its end, as the oldest
-    with pytest.raises(RunError, match="not a checkpoint that can be read.*overwrite = True"):
-        resume(state, chosen, settings)
+    older = BytesIO()
+    torch.save({"settings": json.dumps(settings), "epoch": 1, "looks": {}}, older)
+    for digest, why in ((sha256(older.getvalue()).digest(), "older code wrote it"), (b"", "its digest is another")):
+        path.write_bytes(older.getvalue() + digest)
+        with pytest.raises(RunError, match=f"not a checkpoint that can be read .{why}.*overwrite = True"):
+            resume(state, chosen, settings)
 
 
 def test_parameters_that_older_code_had_are_as_usual():
