@@ -1,3 +1,11 @@
 __version__ = "0.1.0"
 
 from mixcut import layouts as _layouts  # adds the layouts on disk to `mixcut.data.load`  # noqa: E402
+
+
+def __getattr__(name):
+    "The transforms, as in `from mixcut import MixCut`."
+    if name in ("MixCut", "Mixup", "CutMix", "Cutout", "RandomErasing", "HideAndSeek"):
+        from . import augment
+        return getattr(augment, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

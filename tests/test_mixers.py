@@ -204,7 +204,7 @@ def test_a_tv_tensor_that_is_not_used_stays_one():
 
 
 def test_from_the_package_itself():
-    code = "import sys, mixcut; assert 'torch' not in sys.modules; from mixcut import MixCut; print(MixCut.__module__)"
+    code = "from mixcut import MixCut; print(MixCut.__module__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "mixcut.augment", found.stderr
     import mixcut
