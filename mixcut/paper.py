@@ -221,7 +221,7 @@ class Ruling:
 # %% ../nbs/00_paper.ipynb #96864367
 LEDGER = (
     Ruling("which text rules", "Equations (1), (2) and Section 2 rule over Algorithm 1 as printed", "paper"),
-    Ruling("draws per batch", "one λ, one permutation, one hole and one γ coin a batch; a draw for each image is an option", "paper", "per_sample"),
+    Ruling("draws per batch", "one λ, one permutation, one hole and one γ coin a batch; a draw for each image is an option of the transforms (`per_sample`)", "paper"),
     Ruling("the hole", "side √β·W, its centre uniform over the image, clipped at the border", "paper", "beta"),
     Ruling("λ and the hole", "MixCut's λ is not corrected for the erased area; CutMix's is, to the pasted share after clipping", "reference"),
     Ruling("Cutout", "one hole for each image, half as wide as the crop, clipped at the border; labels unchanged", "reference", "beta"),

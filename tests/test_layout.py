@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mixcut.pages import readme
+from mixcut.paper import LEDGER
 from mixcut.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +56,10 @@ def test_environment_is_settings():
 
 def test_run_takes_every_parameter_with_its_default():
     assert parameters_cell("run.ipynb") == {f.name: f.default for f in fields(Config)}
+
+
+def test_the_ledgers_parameters_are_a_runs():
+    assert {ruling.parameter for ruling in LEDGER if ruling.parameter} <= set(parameters_cell("run.ipynb"))
 
 
 def test_package_is_what_the_notebooks_export(tmp_path):
