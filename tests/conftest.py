@@ -16,7 +16,7 @@ def pytest_addoption(parser):
     group.addoption("--grid-kills", type=int, default=1, help="how often a grid is killed")
     group.addoption("--examples", type=int, default=40, help="inputs that each property is tried on")
     group.addoption("--golden", action="store_true", help="write tests/golden.json anew")
-    group.addoption("--record", type=Path, help="the folder where what was tried is written, as tried.csv and tried.md")
+    group.addoption("--record", type=Path, help="the folder for tried.csv and tried.md: what was tried")
 
 
 @pytest.fixture
@@ -24,13 +24,16 @@ def record(request):
     """Count what a test tried: `record(what, how many, what came of it)`."""
     def note(what, tried, result):
         test = request.node.nodeid.split("::")[0].removeprefix("tests/")
-        request.node.user_properties.append(("tried", {"test": test, "what": what, "tried": tried, "result": result}))
+        row = {"test": test, "what": what, "tried": tried, "result": result}
+        request.node.user_properties.append(("tried", row))
     return note
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, []) if report.when == "call"]
-    rows = [row | ({"result": "FAILED"} if report.failed else {}) for report in reports for name, row in report.user_properties if name == "tried"]
+    rows = []
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        tried = [row for name, row in report.user_properties if name == "tried" and report.when == "call"]
+        rows += [row | {"result": "FAILED"} if report.failed else row for row in tried]
     if not rows:
         return
     table = pd.DataFrame(rows).sort_values("test", kind="stable")

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from mixcut.config import Config
 from mixcut.pages import readme
 from mixcut.paper import LEDGER
-from mixcut.config import Config
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+THIN = ("run.ipynb", "report.ipynb", "predict.ipynb")  # these only call
+EXTRAS = ("", "dev_", "grid_", "bench_", "predict_", "recipes_", "docs_")
+MACHINE = r"/(home|root|tmp|work|Users|usr)/|0x[0-9a-f]{8}|[A-Z]:\\\\|it/s\]"  # paths, addresses, bars
 
 
 def settings():
@@ -25,31 +28,38 @@ def settings():
 
 
 def cells(notebook, kind="code"):
-    return [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == kind]
+    every = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in every if cell["cell_type"] == kind]
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
 
 
 def parameters_cell(name):
-    [cell] = [cell for cell in cells(ROOT / "nbs" / name) if "parameters" in cell["metadata"].get("tags", [])]
+    [cell] = [cell for cell in cells(ROOT / "nbs" / name) if "parameters" in tags(cell)]
     values = {}
     exec("".join(cell["source"]), values)
     return {key: value for key, value in values.items() if not key.startswith("_")}
 
 
 def in_copy(tmp_path, *command):
-    """Run a command of nbdev in a copy of the tree; the names of the files under nbs/ and mixcut/ that it changes."""
-    copy = tmp_path / "copy"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", "__pycache__", "reports"))
-    files = [path for folder in ("nbs", "mixcut") for path in (copy / folder).glob("*.[ip]*") if path.is_file()]
+    """Run a command of nbdev in a copy of the tree; the names of the files that it changes."""
+    copy, left_out = tmp_path / "copy", (".venv", ".git", "runs", "__pycache__", "reports")
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*left_out))
+    files = [*copy.glob("nbs/*.ipynb"), *copy.glob("mixcut/*.py")]
     before = {path: path.read_bytes() for path in files}
-    subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], cwd=copy, check=True, capture_output=True)
+    program = Path(sys.executable).parent / command[0]
+    subprocess.run([program, *command[1:]], cwd=copy, check=True, capture_output=True)
     return [path.name for path in files if path.read_bytes() != before[path]]
 
 
 def test_environment_is_settings():
-    lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()]
     listed = [line[2:] for line in lines if line.startswith("- ")]
     conda, pip = listed[1:listed.index("pip:")], listed[listed.index("pip:") + 1:]
-    wanted = [line for name in ("", "dev_", "grid_", "bench_", "predict_", "recipes_", "docs_") for line in settings()[f"{name}requirements"].split()]
+    groups = [f"{name}requirements" for name in EXTRAS]
+    wanted = [line for name in groups for line in settings()[name].split()]
     assert conda == [f"python>={settings()['min_python']}", "pip"]
     assert pip == [*dict.fromkeys(wanted), "-e ."]
 
@@ -71,11 +81,11 @@ def test_notebooks_are_clean(tmp_path):
 
 
 def test_parameters_tag_survives_cleaning(tmp_path):
-    # without allowed_cell_metadata_keys, papermill would inject above the defaults and every run would be the default
+    # without allowed_cell_metadata_keys, papermill would inject above the defaults: all runs alike
     in_copy(tmp_path, "nbdev_clean")
-    for name in ("run.ipynb", "report.ipynb", "beyond.ipynb", "predict.ipynb", "benchmark.ipynb"):
-        tags = [cell["metadata"].get("tags") for cell in cells(tmp_path / "copy" / "nbs" / name)]
-        assert tags.count(["parameters"]) == 1, name
+    for name in (*THIN, "beyond.ipynb", "benchmark.ipynb"):
+        found = [tags(cell) for cell in cells(tmp_path / "copy" / "nbs" / name)]
+        assert found.count(["parameters"]) == 1, name
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
@@ -85,16 +95,17 @@ def test_outputs_are_those_a_reader_wants(notebook):
     assert outputs or notebook.name == "index.ipynb"
     for output in outputs:
         assert output["output_type"] != "error" and output.get("name") != "stderr", output
-        text = json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}) + json.dumps(output.get("text", ""))
-        assert not re.search(r"/(home|root|tmp|work|Users|usr)/|0x[0-9a-f]{8}|[A-Z]:\\\\|it/s\]", text), text[:500]
+        data = {kind: v for kind, v in output.get("data", {}).items() if not kind.startswith("image/")}
+        text = json.dumps([data, output.get("text", "")])
+        assert not re.search(MACHINE, text), text[:500]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_code_cells_fit_on_a_screen(notebook):
     for cell in cells(notebook):
-        if "parameters" not in cell["metadata"].get("tags", []):  # those are a list, a line each
+        if "parameters" not in tags(cell):  # those are a list, a line each
             assert len(cell["source"]) <= 32, "".join(cell["source"])
-        if notebook.name in ("run.ipynb", "report.ipynb", "beyond.ipynb", "predict.ipynb", "benchmark.ipynb"):
+        if notebook.name in THIN:
             assert not re.search(r"^\s*(def|class) ", "".join(cell["source"]), re.M), "logic lives in rooms"
 
 
@@ -110,12 +121,14 @@ def test_readme_links_lead_somewhere():
 
 
 def test_readme_has_the_two_commands():
-    commands = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("python3 -m venv")]
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith("papermill nbs/run.ipynb out.ipynb -p aug mixcut")
     assert "nbdev_test" in commands[1] and commands[1].endswith("pytest")
 
 
 def test_nothing_that_is_ignored_is_kept():
-    kept = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    command = ["git", "ls-files", "-ci", "--exclude-standard"]
+    kept = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert kept.returncode == 0 and kept.stdout == ""
