@@ -216,13 +216,11 @@ class Ruling:
 # %% ../nbs/00_paper.ipynb #96864367
 LEDGER = (  # the method and its training
     Ruling("which text rules", "Equations (1), (2) and Section 2 rule over Algorithm 1 as printed", "paper"),
-    Ruling("draws per batch", "one λ, one permutation, one hole and one γ coin a batch; a draw for each "
-           "image is an option of the transforms (`per_sample`)", "paper"),
+    Ruling("draws per batch", "one λ, permutation, hole and γ coin a batch; optionally an image", "paper"),
     Ruling("the hole", "side √β·W, centre uniform over the image, clipped at the border", "paper", "beta"),
     Ruling("λ and the hole", "MixCut's λ is not corrected for the erased area; CutMix's is, to the pasted "
            "share after clipping", "reference"),
-    Ruling("Cutout", "a hole in each image, half as wide as the crop, clipped at the border; labels "
-           "unchanged", "reference", "beta"),
+    Ruling("Cutout", "one hole an image, half the crop's side, clipped; labels kept", "reference", "beta"),
     Ruling("pixel range", "[0, 1], not normalised: 0 is black; grey as three equal channels", "recipe"),
     Ruling("the last batch", "used though smaller; a single image joins the batch before it", "recipe"),
     Ruling("gradient clipping", "none; the recipe's clamp to ±0.1 is an option", "ours", "grad_clamp"),
