@@ -90,17 +90,17 @@ def _draw_actions(u: Tensor, expression: Tensor) -> Tensor:
 
 # %% ../nbs/02_faces.ipynb #88c60e33
 def sample_faces(n: int, seed: int) -> dict[str, Tensor]:
-    """Faces as numbers: `expression` `[n]`, `actions` `[n, A, 2]` in [0, 1], `traits` `[n, T]`, `seed` `[n]`.
-    The first of them are those of a smaller `n`. Raises ValueError for `n` < 1."""
+    "Draw `n` faces as numbers; the first of them are those of a smaller `n`. Raises ValueError for `n` < 1."
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}: ask for one face or more")
     sizes = [1, 1, len(_TRAITS), 4 + 3 * len(_UNITS)]
     u = torch.rand(n, sum(sizes), generator=torch.Generator().manual_seed(seed))
     pose, source, traits, actions = u.split(sizes, 1)
     expression = (8 * pose[:, 0]).long()
-    seeds = (source[:, 0] * 2**24).long() * 2**24 + torch.arange(n)
-    return {"expression": expression, "actions": _draw_actions(actions, expression),
-            "traits": _draw_traits(traits), "seed": seeds}
+    return {"expression": expression,  # the posed one, an index into `EXPRESSIONS`, `[n]`
+            "actions": _draw_actions(actions, expression),  # left and right, in [0, 1], `[n, A, 2]`
+            "traits": _draw_traits(traits),  # `[n, T]`
+            "seed": (source[:, 0] * 2**24).long() * 2**24 + torch.arange(n)}  # noise's and votes', `[n]`
 
 # %% ../nbs/02_faces.ipynb #7a960b09
 class _Canvas:
