@@ -107,7 +107,7 @@ class _Canvas:
     "Layers `[n, 5 + C, 2, h, w]` at distances `x` `[w]` from the midline and heights `y` `[h, 1]`."
 
     def __init__(self, layers, x, y, density):
-        self.layers, self.x, self.y, self.density = layers, x, y, density  # pixels a unit
+        self.layers, self.x, self.y, self.density = layers, x, y, density  # density: pixels per unit
         self.relief, self.occlusion, self.skin, self.hair, self.person = layers[:, :5].unbind(1)
         self.albedo = layers[:, 5:]
 
