@@ -88,6 +88,12 @@ def test_parameters_tag_survives_cleaning(tmp_path):
         assert found.count(["parameters"]) == 1, name
 
 
+def test_ruff():
+    program = Path(sys.executable).parent / "ruff"
+    done = subprocess.run([program, "check", "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_outputs_are_those_a_reader_wants(notebook):
     assert notebook.stat().st_size < 1_000_000
