@@ -143,8 +143,8 @@ def _plain(name: str, value):
     "A parameter as plain numbers. Raises `AugmentError` unless they lie in its limits, a range in order."
     (low, high), array = _LIMITS[name], np.asarray(value)
     kinds, what = ("iu", "an integer") if isinstance(low, int) else ("iuf", "a number")
-    shape = {"share": (2,), "ratio": (2,), "value": array.shape[:1]}.get(name, ())
-    what = "(from, to)" if name in ("share", "ratio") else what
+    shape, what = ((2,), "(from, to)") if name in ("share", "ratio") else ((), what)
+    shape = array.shape[:1] if name == "value" else shape
     fine = array.dtype.kind in kinds and array.shape == shape and array.size > 0
     fine = fine and low <= array.min() and array.max() <= high
     fine = fine and (name == "value" or array.flat[0] <= array.flat[-1])

@@ -1,4 +1,4 @@
-"""Transforms at the edges that the notebook does not show: dtypes, layouts, shapes, fixed values, shared draws."""
+"""Transforms at the edges that the notebook does not show: dtypes, layouts, shapes, fixed values."""
 
 import re
 

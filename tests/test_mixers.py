@@ -1,4 +1,6 @@
-"""Mixers under what clients and torchvision's own tests bring: labels and images of every kind, default devices and types, compilers, bad parameters."""
+"""Mixers under what clients and torchvision's own tests bring.
+
+Labels and images of every kind, default devices and types, compilers, bad parameters."""
 
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
+import mixcut
 from mixcut.augment import (
     TRANSFORMS,
     AugmentError,
@@ -268,7 +271,5 @@ def test_from_the_package_itself():
     code = "from mixcut import MixCut; print(MixCut.__module__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "mixcut.augment", found.stderr
-    import mixcut
-
     with pytest.raises(AttributeError, match="mixcut.*MixCat"):
-        mixcut.MixCat
+        _ = mixcut.MixCat

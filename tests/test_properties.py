@@ -111,13 +111,14 @@ def test_any_batch(pytestconfig, record):
     )
 
 
-LEVEL = (
-    0.001 / 25
-)  # of each test on the distributions here, so that all 25 together are wrong once in a thousand streams of draws
+# of each test on the distributions here: all 25 together are wrong once in a thousand streams of draws
+LEVEL = 0.001 / 25
 
 
 def theirs(draws, aug, **options):
-    """Many draws of one method, in images of 1000 × 1000 pixels; of eight generators, since one that is short of luck is no error."""
+    """Many draws of one method, in images of 1000 × 1000 pixels.
+
+    Eight generators draw, since one that is short of luck is no error."""
     transforms = [
         make_transform(aug, 8, generator=torch.Generator().manual_seed(seed), gamma=1.0, **options)
         for seed in range(2024, 2032)
@@ -167,7 +168,7 @@ def test_centres_are_uniform(aug, pytestconfig, record):
 
 
 def expected_area(share, steps=400):
-    """The expected clipped area of a square of that share around a uniform centre: the product of the expected clipped sides."""
+    """The expected clipped area of a square of that share: the product of the expected clipped sides."""
     side, c = np.sqrt(share), (np.arange(steps) + 0.5) / steps
     clipped = np.minimum(c + side / 2, 1) - np.maximum(c - side / 2, 0)
     return clipped.mean() ** 2
@@ -188,7 +189,7 @@ def test_the_erased_share_is_what_clipping_leaves(beta, pytestconfig, record):
 
 
 def test_the_erased_share_of_a_random_square(pytestconfig, record):
-    """With clipping in both directions the distribution is a mixture: many simulated squares stand for the theory."""
+    """Clipping in both directions makes a mixture: many simulated squares stand for the theory."""
     areas = [d.area.item() for d in theirs(100 * pytestconfig.getoption("examples"), "mixcut")]
     draws = np.random.default_rng(1)
     side, c = np.sqrt(draws.uniform(size=400_000)), draws.uniform(size=(2, 400_000))

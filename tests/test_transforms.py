@@ -1,4 +1,6 @@
-"""The mixers where torchvision's v2.MixUp and v2.CutMix are used: any batch structure, tv_tensors, loaders and their workers, dtypes, compilers."""
+"""The mixers where torchvision's v2.MixUp and v2.CutMix are used.
+
+Any batch structure, tv_tensors, loaders and their workers, dtypes, compilers."""
 
 import pickle
 from copy import deepcopy
@@ -149,7 +151,7 @@ def test_the_tensor_part_compiles_without_a_break(aug, options):
     drawn = mixer.draw(6, 20, 20)
     mixer.value = 0.0  # Random Erasing's noise is drawn and not computed
     compiled = torch.compile(lambda x, y: mixer.apply(x, y, drawn), fullgraph=True, backend="aot_eager")
-    for one, other in zip(compiled(images, soft), mixer.apply(images, soft, drawn)):
+    for one, other in zip(compiled(images, soft), mixer.apply(images, soft, drawn), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
 
 
@@ -159,7 +161,7 @@ def test_pickles_and_copies_go_on_alike(aug):
     mixer(*batch)
     for twin in (pickle.loads(pickle.dumps(mixer)), deepcopy(mixer)):
         assert repr(twin) == repr(mixer)
-        for one, other in zip(deepcopy(mixer)(*batch), twin(*batch)):
+        for one, other in zip(deepcopy(mixer)(*batch), twin(*batch), strict=True):
             assert torch.equal(one, other)
 
 
