@@ -7,6 +7,7 @@ __all__ = ['AugmentError', 'random_crop', 'ten_crop', 'Draw', 'Cutout', 'Mixup',
            'HideAndSeek', 'make_transform']
 
 # %% ../nbs/05_augment.ipynb #b9bfa810
+import math
 import pickle
 from collections import UserDict
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from torchvision.transforms.v2.functional import ten_crop as _ten_crop
 class AugmentError(ValueError):
     "An input or a parameter that a batch transform cannot use. The message says which, and what to do."
 
+# %% ../nbs/05_augment.ipynb #a75cc89a
 def _need(fine: bool, message: str):
     if not fine:
         raise AugmentError(message)
@@ -98,14 +100,15 @@ def _box(start: Tensor, end: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
     ends = torch.stack([start, end], 2).clamp(0, 1) * torch.tensor(size, device="cpu")[:, None]
     return ends.round().long().view(-1, 4)
 
+# %% ../nbs/05_augment.ipynb #482fd14b
 def _square(share: Tensor, center: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
     "The box of area share β `[n]` around centres `[n, 2]` in [0, 1] (Algorithm 1, lines 9–16, mended)."
-    half, (height, width) = share.sqrt()[:, None] / 2, size
     if len(share) > 1 or is_compiling():
+        half = share.sqrt()[:, None] / 2
         return _box(center - half, center + half, size)
-    half, [(y, x)] = half.item(), center.tolist()  # plain numbers are faster for one square
+    half, [(y, x)] = math.sqrt(share.item()) / 2, center.tolist()  # plain numbers are faster for one square
     rows, columns = (max(y - half, 0), min(y + half, 1)), (max(x - half, 0), min(x + half, 1))
-    ends = [height * end for end in rows] + [width * end for end in columns]
+    ends = [size[0] * end for end in rows] + [size[1] * end for end in columns]
     return torch.tensor([[round(end) for end in ends]], device="cpu")
 
 # %% ../nbs/05_augment.ipynb #d35d49f6
@@ -122,10 +125,11 @@ def _mask(drawn: Draw, images: Tensor) -> Tensor:  # bool `[n, 1, H, W]`, for vi
 def soften(labels: Tensor, classes: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     "Labels, int64 `[B]` or `[B, K]`, as shares `[B, K]`, a new tensor. `AugmentError` if out of range."
     if labels.ndim == 2:
-        columns = labels.shape[1]
-        _need(classes in (None, columns), f"labels have {columns} columns, but num_classes={classes}")
+        fine = classes in (None, labels.shape[1])
+        _need(fine, f"labels have {labels.shape[1]} columns, but num_classes={classes}")
         return labels.to(torch.promote_types(labels.dtype, dtype), copy=True)
-    _need(labels.dtype == torch.int64, f"labels are {labels.dtype}: try labels.long()")
+    if labels.dtype != torch.int64:
+        raise AugmentError(f"labels are {labels.dtype}: try labels.long()")
     _need(classes is not None, "labels are classes: say how many there are with num_classes=")
     try:
         soft = torch.zeros(len(labels), classes, dtype=dtype, device=labels.device)
@@ -139,6 +143,7 @@ _LIMITS = {"p": (0.0, 1), "lam": (0.0, 1), "beta": (0.0, 1), "hide": (0.0, 1), "
            "share": (1e-6, 1), "ratio": (1e-3, 1e3), "value": (-1e9, 1e9), "cells": (1, 999),
            "num_classes": (1, 10**9)}
 
+# %% ../nbs/05_augment.ipynb #a71d4839
 def _plain(name: str, value):
     "A parameter as plain numbers. Raises `AugmentError` unless they lie in its limits, a range in order."
     (low, high), array = _LIMITS[name], np.asarray(value)
@@ -172,17 +177,19 @@ def _find_images(flat: list, labels) -> list:  # their positions
     for part in flat:
         other = isinstance(part, tv_tensors.TVTensor) and not isinstance(part, pictures)
         fine = fine and not other and not hasattr(part, "getbands")  # as a PIL image has
-    _need(fine, "give images and labels; labels must be a tensor [B] or [B, K], images tensors too, no boxes "
-                f"and no PIL images; these are {', '.join(type(part).__name__ for part in flat)}")
+    if not fine:
+        kinds = ", ".join(type(part).__name__ for part in flat)
+        raise AugmentError("give images and labels; labels must be a tensor [B] or [B, K], images tensors "
+                           f"too, no boxes and no PIL images; these are {kinds}")
     return found
 
 # %% ../nbs/05_augment.ipynb #6818b495
 def _check_images(images: Tensor, batch: int, size: torch.Size):
     "Raise `AugmentError` unless these are images `[B, C, H, W]`, or a video `[B, T, C, H, W]`."
-    fine = images.ndim == (5 if isinstance(images, tv_tensors.Video) else 4)
-    _need(fine, f"images must be [B, C, H, W], not {list(images.shape)}: use it after batching")
-    fine = images.is_floating_point() or images.dtype == torch.uint8
-    _need(fine, f"images are {images.dtype}: they must be float in [0, 1] or uint8")
+    if images.ndim != (5 if isinstance(images, tv_tensors.Video) else 4):
+        raise AugmentError(f"images must be [B, C, H, W], not {list(images.shape)}: use it after batching")
+    if not images.is_floating_point() and images.dtype != torch.uint8:
+        raise AugmentError(f"images are {images.dtype}: they must be float in [0, 1] or uint8")
     _need(len(images) == batch, f"{len(images)} images but {batch} labels")
     _need(images.shape[-2:] == size, "the images have different sizes: give each size its own batch")
 
@@ -303,16 +310,6 @@ class Mixup(_Mixer):
     def apply(self, images, labels, drawn):
         return _mix(images, drawn.order, drawn.lam), _mix(labels, drawn.order, drawn.lam)
 
-# %% ../nbs/05_augment.ipynb #b58b88f1
-def _paste(images: Tensor, drawn: Draw) -> Tensor:  # a new tensor
-    "M ⊙ images + (1 − M) ⊙ their partners; one box for the whole batch is a slice of it."
-    if len(drawn.box) > 1 or is_compiling():
-        return _mix(images, drawn.order, _mask(drawn, images))
-    new, [(top, bottom, left, right)] = images.clone(), drawn.box.tolist()
-    patch = images[..., top:bottom, left:right]
-    new[..., top:bottom, left:right] = patch.index_select(0, drawn.order.to(images.device))
-    return new
-
 # %% ../nbs/05_augment.ipynb #38ec05bf
 @dataclass(eq=False, kw_only=True)
 class CutMix(_Mixer):
@@ -322,12 +319,19 @@ class CutMix(_Mixer):
 
     def draw(self, batch, *size):
         used, lam, order = self.pair(batch, self.lam)
-        drawn = Draw(used, lam, order, self.square(1 - lam, size), 1 - lam, size)
+        share = 1 - lam
+        drawn = Draw(used, lam, order, self.square(share, size), share, size)
         drawn.lam = 1 - drawn.area
         return drawn
 
     def apply(self, images, labels, drawn):
-        return _paste(images, drawn), _mix(labels, drawn.order, drawn.lam)
+        soft = _mix(labels, drawn.order, drawn.lam)
+        if len(drawn.box) > 1 or is_compiling():
+            return _mix(images, drawn.order, _mask(drawn, images)), soft
+        new, [(top, bottom, left, right)] = images.clone(), drawn.box.tolist()  # one square is a slice
+        patch = images[..., top:bottom, left:right]
+        new[..., top:bottom, left:right] = patch.index_select(0, drawn.order.to(images.device))
+        return new, soft
 
 # %% ../nbs/05_augment.ipynb #66d3082c
 @dataclass(eq=False, kw_only=True)
