@@ -1,17 +1,29 @@
-"""Transforms at the edges that the notebook does not show: dtypes, layouts, shapes, fixed values, shared draws."""
+"""Transforms at the edges that the notebook does not show: dtypes, layouts, shapes, fixed values."""
+
 import re
 
 import pytest
 import torch
 
-from mixcut.augment import TRANSFORMS, AugmentError, CutMix, Cutout, MixCut, Mixup, make_transform, random_crop
+from mixcut.augment import (
+    TRANSFORMS,
+    AugmentError,
+    CutMix,
+    Cutout,
+    MixCut,
+    Mixup,
+    make_transform,
+    random_crop,
+)
 
 ALL = list(TRANSFORMS)
 
 
 def batch(n=6, channels=1, height=44, width=44, classes=8):
     generator = torch.Generator().manual_seed(n)
-    return torch.rand(n, channels, height, width, generator=generator), torch.randint(classes, (n,), generator=generator)
+    return torch.rand(n, channels, height, width, generator=generator), torch.randint(
+        classes, (n,), generator=generator
+    )
 
 
 def make(aug, seed=0, **options):
@@ -96,27 +108,33 @@ def test_a_last_batch_of_one_passes_through_unmixed(kind):
     assert (Cutout(num_classes=8, beta=1.0)(images, labels)[0] == 0).any()  # which needs no partner
 
 
-@pytest.mark.parametrize("images, labels, match", [
-    (torch.zeros(4, 1, 8, 8, dtype=torch.int16), torch.zeros(4).long(), "int16"),
-    (torch.zeros(4, 1, 8, 8, dtype=torch.int32), torch.zeros(4).long(), "int32"),
-    (torch.zeros(4, 8, 8), torch.zeros(4).long(), "B, C, H, W"),
-    ([torch.zeros(1, 8, 8)] * 4, torch.zeros(4).long(), "after batching"),
-    (torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int32), "int32"),
-    (torch.zeros(4, 1, 8, 8), torch.zeros(4), "float32"),
-    (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, 8]), "label 8 is out of range"),
-    (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, -1]), "label -1 is out of range"),
-    (torch.zeros(4, 1, 8, 8), torch.zeros(5).long(), "4 images but 5 labels"),
-    (torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8), "tensor"),
-    (torch.zeros(4, 1, 8, 8), torch.ones(4, 7) / 7, "7 columns"),
-    (torch.zeros(4, 1, 8, 8), [0, 1, 2, 3], "tensor"),
-])
+@pytest.mark.parametrize(
+    "images, labels, match",
+    [
+        (torch.zeros(4, 1, 8, 8, dtype=torch.int16), torch.zeros(4).long(), "int16"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.int32), torch.zeros(4).long(), "int32"),
+        (torch.zeros(4, 8, 8), torch.zeros(4).long(), "B, C, H, W"),
+        ([torch.zeros(1, 8, 8)] * 4, torch.zeros(4).long(), "after batching"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int32), "int32"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4), "float32"),
+        (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, 8]), "label 8 is out of range"),
+        (torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 2, -1]), "label -1 is out of range"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(5).long(), "4 images but 5 labels"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8), "tensor"),
+        (torch.zeros(4, 1, 8, 8), torch.ones(4, 7) / 7, "7 columns"),
+        (torch.zeros(4, 1, 8, 8), [0, 1, 2, 3], "tensor"),
+    ],
+)
 def test_unusable_batches_are_named(images, labels, match):
     for aug in ALL:
         with pytest.raises(AugmentError, match=re.escape(match)):
             make(aug)(images, labels)
 
 
-@pytest.mark.parametrize("options", [{"p": 1.1}, {"p": -0.1}, {"p": True}, {"lam": 2}, {"beta": float("nan")}, {"alpha": 0}, {"lam": "half"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"p": 1.1}, {"p": -0.1}, {"p": True}, {"lam": 2}, {"beta": float("nan")}, {"alpha": 0}, {"lam": "half"}],
+)
 def test_unusable_parameters_are_named(options):
     [name] = options
     with pytest.raises(AugmentError, match=name):
@@ -129,8 +147,17 @@ def test_classes_must_be_known():
         MixCut()(images, labels)
 
 
-@pytest.mark.parametrize("aug, options", [("baseline", {"lam": 0.5}), ("baseline", {"gamma": 0.5}), ("cutout", {"lam": 0.5}),
-                                          ("mixup", {"beta": 0.5}), ("cutmix", {"beta": 0.5}), ("mixcutt", {})])
+@pytest.mark.parametrize(
+    "aug, options",
+    [
+        ("baseline", {"lam": 0.5}),
+        ("baseline", {"gamma": 0.5}),
+        ("cutout", {"lam": 0.5}),
+        ("mixup", {"beta": 0.5}),
+        ("cutmix", {"beta": 0.5}),
+        ("mixcutt", {}),
+    ],
+)
 def test_a_method_refuses_what_it_does_not_have(aug, options):
     with pytest.raises(AugmentError):
         make_transform(aug, 8, **options)

@@ -1,4 +1,7 @@
-"""Mixers under what clients and torchvision's own tests bring: labels and images of every kind, default devices and types, compilers, bad parameters."""
+"""Mixers under what clients and torchvision's own tests bring.
+
+Labels and images of every kind, default devices and types, compilers, bad parameters."""
+
 import subprocess
 import sys
 from collections import UserDict
@@ -8,18 +11,40 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from mixcut.augment import TRANSFORMS, AugmentError, Cutout, CutMix, HideAndSeek, MixCut, Mixup, RandomErasing, make_transform
+import mixcut
+from mixcut.augment import (
+    TRANSFORMS,
+    AugmentError,
+    CutMix,
+    Cutout,
+    HideAndSeek,
+    MixCut,
+    Mixup,
+    RandomErasing,
+    make_transform,
+)
 
 MIXERS = [name for name in TRANSFORMS if name != "baseline"]
 PAIRS = ["mixup", "cutmix", "mixcut"]
+FORMS = [(aug, {}) for aug in TRANSFORMS] + [(aug, {"per_sample": True}) for aug in ("cutout", *PAIRS)]
 
 
 def faces(n=6, channels=3, size=12):
-    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(n)), torch.arange(n) % 4
+    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(n)), torch.arange(
+        n
+    ) % 4
 
 
 def used(aug, **options):
-    return make_transform(aug, 4, **{"gamma": None if aug == "baseline" else 1.0, "generator": torch.Generator().manual_seed(1), **options})
+    return make_transform(
+        aug,
+        4,
+        **{
+            "gamma": None if aug == "baseline" else 1.0,
+            "generator": torch.Generator().manual_seed(1),
+            **options,
+        },
+    )
 
 
 @pytest.mark.parametrize("aug", TRANSFORMS)
@@ -32,7 +57,9 @@ def test_one_hot_labels_of_any_type(aug, dtype):
 @pytest.mark.parametrize("aug", TRANSFORMS)
 def test_multi_hot_labels_need_not_sum_to_one(aug):
     images, _ = faces()
-    several = torch.tensor([[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [1, 0, 1, 0], [0, 1, 0, 0]])
+    several = torch.tensor(
+        [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [1, 0, 1, 0], [0, 1, 0, 0]]
+    )
     (_, soft), drawn = used(aug, return_draw=True)(images, several)
     lam = drawn.lam.item() if aug in PAIRS else 1.0
     order = drawn.order if aug in PAIRS else torch.arange(6)
@@ -54,16 +81,13 @@ def test_labels_on_another_device_than_the_images(aug):
     assert soft.device.type == "meta" and torch.equal(mixed, used(aug)(images, labels)[0])
 
 
-@pytest.mark.parametrize("aug", TRANSFORMS)
-@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("aug, options", FORMS)
 @pytest.mark.parametrize("own", [False, True])
-def test_draws_follow_neither_the_default_device_nor_the_default_dtype(aug, per_sample, own):
-    if per_sample and aug in ("baseline", "random-erasing", "hide-and-seek"):
-        pytest.skip("draws for each image anyway, or nothing")
-
+def test_draws_follow_neither_the_default_device_nor_the_default_dtype(aug, options, own):
     def result():
         torch.manual_seed(5)
-        return used(aug, per_sample=per_sample, generator=torch.Generator("cpu").manual_seed(5) if own else None)(images, labels)
+        generator = torch.Generator("cpu").manual_seed(5) if own else None
+        return used(aug, **options, generator=generator)(images, labels)
 
     images, labels = faces()
     plain = result()
@@ -77,14 +101,16 @@ def test_draws_follow_neither_the_default_device_nor_the_default_dtype(aug, per_
         torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
     for found in (other, narrow):
-        assert torch.equal(found[0], plain[0]) and torch.equal(found[1], plain[1]) and found[1].dtype == torch.float32
+        assert (
+            torch.equal(found[0], plain[0])
+            and torch.equal(found[1], plain[1])
+            and found[1].dtype == torch.float32
+        )
 
 
-@pytest.mark.parametrize("aug", TRANSFORMS)
-@pytest.mark.parametrize("per_sample", [False, True])
-def test_channels_last_is_kept(aug, per_sample):
+@pytest.mark.parametrize("aug, options", FORMS)
+def test_channels_last_is_kept(aug, options):
     images, labels = faces()
-    options = {"per_sample": per_sample} if aug in ("cutout", *PAIRS) else {}
     mixed, _ = used(aug, **options)(images.contiguous(memory_format=torch.channels_last), labels)
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(mixed, used(aug, **options)(images, labels)[0], atol=1e-6)
@@ -111,21 +137,40 @@ def test_gradients_reach_the_images(aug):
 
 def test_repr_says_the_parameters():
     said = repr(MixCut(num_classes=4, p=0.25, beta=0.5, per_sample=True))
-    assert said == "MixCut(num_classes=4, return_draw=False, alpha=1.0, per_sample=True, p=0.25, lam=None, beta=0.5)"
+    assert (
+        said
+        == "MixCut(num_classes=4, return_draw=False, alpha=1.0, per_sample=True, p=0.25, lam=None, beta=0.5)"
+    )
 
 
 def test_numbers_of_other_libraries_are_numbers():
     mixer = MixCut(num_classes=np.int64(4), p=np.float32(0.5), lam=np.float64(0.25), beta=1)
-    assert (mixer.num_classes, mixer.p, mixer.lam, mixer.beta) == (4, 0.5, 0.25, 1.0) and type(mixer.p) is type(mixer.beta) is float
+    assert (mixer.num_classes, mixer.p, mixer.lam, mixer.beta) == (4, 0.5, 0.25, 1.0) and type(
+        mixer.p
+    ) is type(mixer.beta) is float
 
 
-@pytest.mark.parametrize("make, match", [
-    (lambda: MixCut(num_classes=0), "num_classes = 0"), (lambda: MixCut(num_classes="4"), "num_classes = '4'"), (lambda: MixCut(num_classes=True), "num_classes"),
-    (lambda: MixCut(p=None), "p = None"), (lambda: Mixup(alpha=float("inf")), "alpha"), (lambda: HideAndSeek(cells=2.5), "cells"), (lambda: HideAndSeek(hide=2), "hide"),
-    (lambda: RandomErasing(share=0.5), "share"), (lambda: RandomErasing(share=(0.5, 0.1)), "share"), (lambda: RandomErasing(share=(0.5, 1.5)), "share"),
-    (lambda: RandomErasing(ratio=(0, 1)), "ratio"), (lambda: RandomErasing(ratio=("a", 1)), "ratio"), (lambda: RandomErasing(value="random"), "value"),
-    (lambda: RandomErasing(value=(0.1, None, 0.2)), "value"), (lambda: RandomErasing(value=()), "value"), (lambda: HideAndSeek(value=float("nan")), "value"),
-])
+@pytest.mark.parametrize(
+    "make, match",
+    [
+        (lambda: MixCut(num_classes=0), "num_classes = 0"),
+        (lambda: MixCut(num_classes="4"), "num_classes = '4'"),
+        (lambda: MixCut(num_classes=True), "num_classes"),
+        (lambda: MixCut(p=None), "p = None"),
+        (lambda: Mixup(alpha=float("inf")), "alpha"),
+        (lambda: HideAndSeek(cells=2.5), "cells"),
+        (lambda: HideAndSeek(hide=2), "hide"),
+        (lambda: RandomErasing(share=0.5), "share"),
+        (lambda: RandomErasing(share=(0.5, 0.1)), "share"),
+        (lambda: RandomErasing(share=(0.5, 1.5)), "share"),
+        (lambda: RandomErasing(ratio=(0, 1)), "ratio"),
+        (lambda: RandomErasing(ratio=("a", 1)), "ratio"),
+        (lambda: RandomErasing(value="random"), "value"),
+        (lambda: RandomErasing(value=(0.1, None, 0.2)), "value"),
+        (lambda: RandomErasing(value=()), "value"),
+        (lambda: HideAndSeek(value=float("nan")), "value"),
+    ],
+)
 def test_parameters_fail_at_construction(make, match):
     with pytest.raises(AugmentError, match=match):
         make()
@@ -137,11 +182,10 @@ def test_a_wrong_keyword_names_the_class_that_was_called(kind):
         kind(num_classes=4, gamma=0.5)
 
 
-@pytest.mark.parametrize("aug", TRANSFORMS)
-@pytest.mark.parametrize("per_sample", [False, True])
-def test_bytes_are_mixed_as_floats_and_rounded(aug, per_sample):
+@pytest.mark.parametrize("aug, options", FORMS)
+def test_bytes_are_mixed_as_floats_and_rounded(aug, options):
     images, labels = faces()
-    images, options = (255 * images).byte(), {"per_sample": per_sample} if aug in ("cutout", *PAIRS) else {}
+    images = (255 * images).byte()
     mixed, soft = used(aug, **options)(images, labels)
     exact, same = used(aug, **options)(images.double() / 255, labels)
     assert mixed.dtype == torch.uint8 and torch.equal(soft, same)
@@ -152,15 +196,25 @@ def test_bytes_are_mixed_as_floats_and_rounded(aug, per_sample):
 def test_the_whole_compiles_without_a_break(aug):
     torch.compiler.reset()
     images, labels = faces()
-    mixed, soft = torch.compile(make_transform(aug, 4, 1.0), fullgraph=True, backend="aot_eager")(images, labels)
-    assert mixed.shape == images.shape and not torch.equal(mixed, images) and torch.allclose(soft.sum(1), torch.ones(6))
+    mixed, soft = torch.compile(make_transform(aug, 4, 1.0), fullgraph=True, backend="aot_eager")(
+        images, labels
+    )
+    assert (
+        mixed.shape == images.shape
+        and not torch.equal(mixed, images)
+        and torch.allclose(soft.sum(1), torch.ones(6))
+    )
 
 
 @pytest.mark.parametrize("aug", ["mixup", "mixcut", "cutout"])  # of torchvision's two, MixUp can be
 def test_the_whole_can_be_exported(aug):
     images, labels = faces()
     mixed, soft = torch.export.export(make_transform(aug, 4, 1.0), (images, labels)).module()(images, labels)
-    assert mixed.shape == images.shape and not torch.equal(mixed, images) and torch.allclose(soft.sum(1), torch.ones(6))
+    assert (
+        mixed.shape == images.shape
+        and not torch.equal(mixed, images)
+        and torch.allclose(soft.sum(1), torch.ones(6))
+    )
 
 
 @pytest.mark.parametrize("kind", [RandomErasing, HideAndSeek])
@@ -168,7 +222,9 @@ def test_a_value_for_each_channel(kind):
     images, labels = faces()
     changed, _ = kind(num_classes=4, p=1.0, value=(2.0, 3.0, 4.0))(images, labels)
     where = changed[:, :1] >= 2
-    assert where.any() and torch.equal(changed, torch.where(where, torch.tensor([2.0, 3.0, 4.0])[:, None, None], images))
+    assert where.any() and torch.equal(
+        changed, torch.where(where, torch.tensor([2.0, 3.0, 4.0])[:, None, None], images)
+    )
     with pytest.raises(AugmentError, match="2 channels"):
         kind(num_classes=4, p=1.0, value=(0.1, 0.2))(images, labels)
 
@@ -176,12 +232,15 @@ def test_a_value_for_each_channel(kind):
 @pytest.mark.parametrize("height, width", [(12, 12), (6, 20), (20, 6)])
 def test_the_area_is_right_where_no_rectangle_fits(height, width):
     images = torch.rand(9, 1, height, width)
-    (changed, _), drawn = RandomErasing(p=1.0, share=(1.0, 1.0), ratio=(3.0, 3.0), value=2.0, return_draw=True)(images, torch.ones(9, 4))
+    (changed, _), drawn = RandomErasing(
+        p=1.0, share=(1.0, 1.0), ratio=(3.0, 3.0), value=2.0, return_draw=True
+    )(images, torch.ones(9, 4))
     assert torch.allclose((changed == 2).double().mean((1, 2, 3)), drawn.area) and (drawn.area > 0).any()
 
 
 class Features(UserDict):
     """As Hugging Face's BatchFeature is one."""
+
     def __init__(self, data=None, tensor_type=None):
         super().__init__(data)
         self.tensor_type = tensor_type
@@ -191,7 +250,12 @@ def test_a_batch_feature_is_a_batch():
     images, labels = faces()
     batch = Features({"pixel_values": images, "labels": labels, "name": "kept"}, "pt")
     new, plain = used("mixcut")(batch), used("mixcut")(images, labels)
-    assert type(new) is Features and new.tensor_type == "pt" and new["name"] == "kept" and batch["labels"] is labels
+    assert (
+        type(new) is Features
+        and new.tensor_type == "pt"
+        and new["name"] == "kept"
+        and batch["labels"] is labels
+    )
     assert torch.equal(new["pixel_values"], plain[0]) and torch.equal(new["labels"], plain[1])
     with pytest.raises(AugmentError, match="Features"):
         MixCut(num_classes=4)(batch, labels)  # within another batch it is named for what it is
@@ -207,6 +271,5 @@ def test_from_the_package_itself():
     code = "from mixcut import MixCut; print(MixCut.__module__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "mixcut.augment", found.stderr
-    import mixcut
     with pytest.raises(AttributeError, match="mixcut.*MixCat"):
-        mixcut.MixCat
+        _ = mixcut.MixCat
