@@ -61,7 +61,7 @@ def _check_labels(labels, number: int, classes: tuple):
     right = len(set(classes)) == len(classes) and all(isinstance(name, str) for name in classes)
     require(right, f"classes must be different names, not {classes}")
     outside = labels[(labels < 0) | (labels >= len(classes))][:1].tolist()
-    require(not outside, f"label {outside} is outside 0 to {len(classes) - 1}: there are {len(classes)} classes")
+    require(not outside, f"label {outside} is not of 0 to {len(classes) - 1}, the {len(classes)} classes")
 
 # %% ../nbs/03_data.ipynb #f85d2a16
 @dataclass(eq=False, repr=False)
@@ -86,7 +86,8 @@ class Split:
         return f"Split({len(self):,} images of {shape}, {len(self.classes)} classes)"
 
     def counts(self) -> dict:  # class → images
-        return dict(zip(self.classes, self.labels.bincount(minlength=len(self.classes)).tolist(), strict=True))
+        counts = self.labels.bincount(minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, counts, strict=True))
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([list(self.images.shape), list(self.classes)]).encode())
@@ -214,8 +215,8 @@ def split_seed(seed: int, split: str) -> int:
     return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
 
 # %% ../nbs/03_data.ipynb #7cc3f30e
-def _draw_splits(name: str, progress: Callable | None, seed: int, **sizes) -> tuple:
-    "Draw faces in the shape of a data set of the paper: split's name → `Split`, and what was found."
+def _draw_splits(name: str, root, progress: Callable | None, seed: int, **sizes) -> tuple:
+    "Draw faces in the shape of a data set of the paper: split → `Split`, and what was found; no root needed."
     right = all(isinstance(n, int) and n >= 0 for n in sizes.values()) and sizes["train"]
     require(right, f"sizes must be whole numbers, and train at least 1, not {sizes}")
     facts = DATASETS["rafdb" if name == "drawn-rgb" else "fer2013plus"]
@@ -268,14 +269,18 @@ def recipe(name: str) -> str:
     return _RECIPES[name]
 
 # %% ../nbs/03_data.ipynb #a6add8f0
-def _warn_of(data: Dataset):
-    "Warn of what was left out, and of counts that differ from the paper's."
-    counts = "; ".join(differences(data.name, data.splits))
-    if texts := data.found.warned:
+def _finish(data: Dataset):
+    "Add copies and the checksum to what was found; warn of what is not as in the paper."
+    found, differ = data.found, "; ".join(differences(data.name, data.splits))
+    copies = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
+              for (key, other), mask in find_copies(data.splits).items() if mask.any()]
+    found.checksum = data.fingerprint
+    found.notes = found.warned + found.notes + (copies or ["copies: no image is in two splits"])
+    if texts := found.warned:
         more = [f"and {len(texts) - 20:,} more, see found.notes"] if len(texts) > 20 else []
         warnings.warn(f"{data.name}: {'; '.join(texts[:20] + more)}", DataWarning, stacklevel=3)
-    if counts:
-        text = f"{data.name} ({data.found.layout}) differs from the paper's counts: {counts}"
+    if differ:
+        text = f"{data.name} ({found.layout}) differs from the paper's counts: {differ}"
         warnings.warn(text, DataWarning, stacklevel=3)
 
 # %% ../nbs/03_data.ipynb #c9ce14d3
@@ -298,16 +303,10 @@ def load(
     _check_name(name, NAMES, "data set")
     for option in options:
         _check_name(option, _OPTIONS[name], f"option of {name}")
-    options = _OPTIONS[name] | options
-    drawn = name.startswith("drawn")
-    read = _draw_splits(name, progress, **options) if drawn else _read_disk(name, root, progress, **options)
-    splits, found = read
+    read = _draw_splits if name.startswith("drawn") else _read_disk
+    splits, found = read(name, root, progress, **_OPTIONS[name] | options)
     for key, split in splits.items():
         require(len(split), f"{name}: no image is left in the {key} split. {'. '.join(found.notes)}")
     data = Dataset(name, splits["train"], splits.get("valid"), splits.get("test"), found)
-    found.checksum = data.fingerprint
-    copies = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
-              for (key, other), mask in find_copies(data.splits).items() if mask.any()]
-    found.notes = found.warned + found.notes + (copies or ["copies: no image is in two splits"])
-    _warn_of(data)
+    _finish(data)
     return data

@@ -11,205 +11,151 @@ import os
 import re
 import stat
 import warnings
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import functional as F
 
-from .data import READERS, RULE, DataError, DataWarning, Found, Split
-from .data import majority, recipe, require, voted_split, where
-from .faces import VOTES
+from .data import RULE, DataError, DataWarning, Found, Split, majority, recipe, require, where
+from .faces import EXPRESSIONS, VOTES
 from .paper import DATASETS
 
-# %% ../nbs/04_layouts.ipynb #818c6f01
-def _regular(path):
-    "Raise `DataError` for a pipe, which would be waited for, or a device, which does not end."
-    require(stat.S_ISREG(os.stat(path).st_mode), "is not a regular file. Put the file itself there", path)
-
-# %% ../nbs/04_layouts.ipynb #29b5b622
-def _unreadable(error: OSError):
-    raise DataError(f"{where(error.filename)}: cannot be read ({error.strerror})") from error
-
 # %% ../nbs/04_layouts.ipynb #016866bc
-def _entries(folder: Path) -> list:
-    "What lies in a folder, by name, without hidden things and what macOS adds to archives."
+def _files(folder: Path, above: tuple = ()) -> list:
+    "The files in a folder and below it, by name: no hidden ones, and no link to a folder `above`."
+    files, here = [], os.path.realpath(folder)
+    if here in above:
+        return files
     try:
-        return sorted(path for path in Path(folder).iterdir() if not path.name.startswith((".", "__")))
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith((".", "__")):  # what macOS adds to archives
+                files += _files(path, (*above, here)) if path.is_dir() else [path]
     except OSError as error:
-        _unreadable(error)
-
-# %% ../nbs/04_layouts.ipynb #050fbcbd
-def _subfolders(folder: Path) -> list:
-    return [path for path in _entries(folder) if path.is_dir()]
+        raise DataError(f"{where(folder)}: cannot be read ({error.strerror})") from error
+    return files
 
 # %% ../nbs/04_layouts.ipynb #9083e514
 _KINDS = (".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tga "
           ".tif .tiff .webp").split()
 EXTENSIONS = tuple(end for end in _KINDS if Image.registered_extensions().get(end) in Image.OPEN)
 
-# %% ../nbs/04_layouts.ipynb #35b44358
-def _files_below(folder: Path) -> tuple:
-    "Images, and other files, in a folder and below it, by name. No folder is entered twice."
-    images, others, seen = [], [], {str(parent) for parent in Path(folder).resolve().parents}
-    for place, inner, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        again = (real := os.path.realpath(place)) in seen
-        seen.add(real)
-        inner[:] = [] if again else sorted(name for name in inner if not name.startswith((".", "__")))
-        for name in sorted(name for name in names if not again and not name.startswith(".")):
-            (images if name.lower().endswith(EXTENSIONS) else others).append(Path(place, name))
-    return images, others
-
 # %% ../nbs/04_layouts.ipynb #bde57a50
-def _left_out(place: str, files: list, total: int, why: str = "no images by their names") -> list:
-    "A text for files that are not used, if there are any, with their endings."
-    ends = Counter(path.suffix.lower() or "no ending" for path in files)
-    kinds = ", ".join(f"{end} {count}" for end, count in ends.most_common(6))
-    text = f"{place}: {len(files):,} of {total:,} files are left out, {why} ({kinds})"
-    return [text] if files else []
+def _left_out(files: list, used, why: str) -> list:
+    "Notes on the files that are not used: how many of each folder, and their endings."
+    folders, used, notes = {}, set(used), []
+    for path in files:
+        folders.setdefault(where(path.parent), []).append(path)
+    for folder, paths in folders.items():
+        ends = Counter(Path(where(path)).suffix.lower() or "no ending" for path in paths if path not in used)
+        if ends:
+            kinds = ", ".join(f"{end} {count}" for end, count in ends.most_common(6))
+            notes.append(f"{folder}: {ends.total():,} of {len(paths):,} files are left out, {why} ({kinds})")
+    return notes
 
 # %% ../nbs/04_layouts.ipynb #4b647260
-def _find_in(root: Path, what: str, at: Callable) -> Path | None:
-    "What `at` gives for the root or, if it gives None, for the one folder in it. Raises `DataError` for two."
-    if hit := at(root):
-        return hit
-    hits = {folder.name: hit for folder in _subfolders(root) if (hit := at(folder))}
-    require(len(hits) < 2, f"{what} is in {' and in '.join(hits)}. Give the one that is meant as the root")
-    return next(iter(hits.values()), None)
-
-# %% ../nbs/04_layouts.ipynb #65d5aafa
-def _find_path(root: Path, name: str) -> Path | None:
-    "The file or folder `name` in the root or one folder below; a broken link is there too."
-    return _find_in(root, name, lambda folder: folder / name if os.path.lexists(folder / name) else None)
-
-# %% ../nbs/04_layouts.ipynb #fc3758c9
-def _check_root(name: str, root) -> Path:
-    "The root as a path. Raises `DataError`, with the recipe, unless it is a folder with something in it."
-    advice = f"\n\n{recipe(name)}"
-    require(root is not None, f"{name} needs a root: the folder that holds it.{advice}")
-    root = Path(root).expanduser()
-    require(not root.is_file(), f"{root} is a file: unpack it, and give the folder.{advice}")
-    require(root.is_dir(), f"{root} does not exist.{advice}")
-    require(_entries(root), f"{root} is empty.{advice}")
-    return root
-
-# %% ../nbs/04_layouts.ipynb #e3d1dce7
-def _nothing_found(name: str, root: Path, lacking: str):
-    "Raise the `DataError` for a root in which no layout is recognised."
-    names = [path.name for path in _entries(root)]
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    require(False, f"{lacking} in {root}, which holds {', '.join(names[:8])}{more}.\n\n{recipe(name)}")
+def _find(files: list, name: str) -> Path | None:
+    "The file `name`, which may include folders, that is nearest to the top. Raises `DataError` for two."
+    hits = [path for path in files if path.as_posix().endswith(f"/{name}")]
+    top = min((len(path.parts) for path in hits), default=0)
+    hits = [path for path in hits if len(path.parts) == top]
+    places = " and in ".join(where(path.parent) for path in hits)
+    require(len(hits) < 2, f"{name} is in {places}. Give the one that is meant as the root")
+    return hits[0] if hits else None
 
 # %% ../nbs/04_layouts.ipynb #b848c19a
-_SPLIT_WORDS = {"train": "train", "training": "train", "trn": "train", "val": "valid", "valid": "valid",
-                "validation": "valid", "dev": "valid", "test": "test", "testing": "test", "tst": "test",
-                "eval": "?", "evaluation": "?", "holdout": "?", "trainval": "?"}
+_SPLIT_NAMES = {"train": "train", "training": "train", "trn": "train", "val": "valid", "valid": "valid",
+                "validation": "valid", "dev": "valid", "public test": "valid", "publictest": "valid",
+                "test": "test", "testing": "test", "tst": "test", "private test": "test",
+                "privatetest": "test", "eval": "?", "evaluation": "?", "holdout": "?", "trainval": "?"}
 _FILLERS = set("aligned class classes crop cropped data dataset db face faces fer ferplus folder image "
                "images img imgs raf set sets split splits".split())
 
 # %% ../nbs/04_layouts.ipynb #166ef82d
 def _split_name(folder: str) -> str | None:
     "`train`, `valid` or `test`; None for no split's name, `?` for one that is not clear."
-    text = re.sub(r"([a-z])([A-Z])", r"\1 \2", folder).lower()
-    text = re.sub(r"public[^a-z]*test", " val ", re.sub(r"private[^a-z]*test", " test ", text))
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder).lower()
     words = [re.sub(r"(?<=.)(sets?|data|images|folder)$", "", word) for word in re.findall("[a-z]+", text)]
-    found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
-    clear = len(found) == 1 and all(word in _SPLIT_WORDS or word in _FILLERS for word in words)
-    return None if not found else found.pop() if clear else "?"
-
-# %% ../nbs/04_layouts.ipynb #31a1c64f
-def _folders_by_split(folder: Path) -> dict:
-    "Split's name, or `?` if it is not clear, → the folders that are called so."
-    found = {}
-    for path in _subfolders(folder):
-        if split := _split_name(path.name):
-            found.setdefault(split, []).append(path)
-    return found
+    words = [word for word in words if word not in _FILLERS]
+    unclear = "?" if _SPLIT_NAMES.keys() & words else None
+    return _SPLIT_NAMES.get(" ".join(words), unclear)
 
 # %% ../nbs/04_layouts.ipynb #bf9fadd2
-def _split_folders(base: Path) -> dict:
-    "Split's name → its folder. Raises `DataError` for unclear names, two folders of one split, no train."
-    found = _folders_by_split(base)
-    for split, folders in found.items():
-        names = " and ".join(folder.name for folder in folders)
-        text = f"{base.name}/{names} looks like a split, but not clearly like train, valid or test. "
-        require(split != "?", text + "Rename it, or move it away")
-        require(len(folders) == 1, f"{base.name} has {names}. Keep one of them")
-    text = f"{base.name} has {', '.join(folders[0].name for folders in found.values())}, but no train. Put "
-    require("train" in found, text + "classes into train/CLASS or, if it is one, give it another name")
-    return {split: found[split][0] for split in ("train", "valid", "test") if split in found}
+def _find_splits(folders: list) -> dict:
+    "Folder, as names from the root, → its split; the one folder of classes → all. Raises `DataError`."
+    for depth in (1, 2, 3):
+        places = {parts[:depth] for parts in folders if len(parts) >= depth}
+        found = {place: split for place in sorted(places) if (split := _split_name(place[-1]))}
+        if found:
+            splits, names = sorted(found.values()), ", ".join(where("/".join(place)) for place in found)
+            right = splits in (["train"], ["test", "train"], ["train", "valid"], ["test", "train", "valid"])
+            text = f"{names} look like splits. Put one folder train, one valid and one test side by side, "
+            require(right and len({place[:-1] for place in found}) == 1, text + "and rename or move the others")
+            return found
+    top = {parts[:1] for parts in folders if parts}
+    return {top.pop() if len(top) == 1 else (): "all"}
 
 # %% ../nbs/04_layouts.ipynb #5d96962f
-def _unused(folder: Path, used) -> list:
-    "Texts for what lies in a folder beside what is used."
-    rest = [path for path in _entries(folder) if path not in used]
-    inside = {path: _files_below(path)[0] for path in rest if path.is_dir()}
-    texts = [f"{where(path)}/, with {len(images):,} images, is left out" for path, images in inside.items()]
-    files = [path for path in rest if path not in inside]
-    return texts + _left_out(folder.name, files, len(files), "beside the folders")
+def _by_folder(root: Path, files: list) -> pd.DataFrame:
+    "path, split and name (the class) of the files that lie in a split's folder or, with a name, below it."
+    folders = [path.relative_to(root).parts[:-1] for path in files]
+    found = _find_splits(folders)
+    depth = len(next(iter(found)))
+    rows = [(path, found.get(parts[:depth]), "".join(parts[depth:depth + 1]))
+            for path, parts in zip(files, folders, strict=True)]
+    return pd.DataFrame(rows, columns=["path", "split", "name"]).dropna()
+
+# %% ../nbs/04_layouts.ipynb #bbb3cbf2
+def _images(table: pd.DataFrame) -> pd.DataFrame:
+    "The rows of `_by_folder` that are images in a class's folder."
+    kinds = [path.suffix.lower() in EXTENSIONS for path in table.path]
+    return table[(table.name != "") & np.array(kinds, bool)].copy()
 
 # %% ../nbs/04_layouts.ipynb #da7ee6a6
-@contextmanager
-def _opened(path):
-    "An image file, its header read. Raises `DataError` for what is none, is too large, or fails inside."
-    try:
-        _regular(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is below
-            image = Image.open(path)
-        with image:
-            (width, height), limit = image.size, Image.MAX_IMAGE_PIXELS or float("inf")
-            text = f"{width:,} × {height:,} pixels are more than {limit:,}. Make the image smaller"
-            require(width * height <= limit, text, path)
-            yield image
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise of every kind
-        text = f"cannot be decoded ({type(error).__name__}). Unpack or copy the image again"
-        raise DataError(f"{where(path)}: {text}") from error
-
-# %% ../nbs/04_layouts.ipynb #7a6f2879
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation → Pillow's `Transpose`
-
-# %% ../nbs/04_layouts.ipynb #27958ee7
-def _upright(image: Image.Image) -> Image.Image:
-    "Turned as the camera was held; as it lies where the EXIF data are damaged."
-    try:
-        turn = _TURNS.get(image.getexif().get(0x0112))
-    except Exception:  # Pillow raises SyntaxError, struct.error and others
-        turn = None
-    return image if turn is None else image.transpose(turn)
+def _check_regular(path):
+    "Raise `DataError` for a pipe, which would be waited for, or a device, which does not end."
+    require(stat.S_ISREG(os.stat(path).st_mode), "is not a regular file. Put the file itself there", path)
 
 # %% ../nbs/04_layouts.ipynb #e15bcef6
-def _eight_bits(image: Image.Image, deep: bool, path) -> Image.Image:
-    "Eight bits a channel. Raises `DataError` where the range of a `deep` image is not known."
-    again = "Save it with 8 bits a channel"
-    require(image.mode != "F", f"floating-point pixels, whose range is not known. {again}", path)
-    if image.mode.startswith("I"):
+def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
+    "Eight bits a channel. Raises `ValueError` where the range of a `deep` image is not known."
+    if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
-        low, high = values.min(), values.max()
-        require(low >= 0 and high < 2**16, f"pixels from {low} to {high}, not 0 to 65535. {again}", path)
+        if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
+            raise ValueError(f"pixels from {values.min()} to {values.max()}, not whole numbers of 16 bits")
         image = Image.fromarray((values >> 8).astype(np.uint8))
-    if deep:
-        high = max(high for _, high in image.convert("RGB").getextrema())
-        require(high > 63, f"its 16 bits stay under a quarter of white, as if they were fewer. {again}", path)
+    if deep and np.asarray(image.convert("RGB")).max() < 64:
+        raise ValueError("its 16 bits stay under a quarter of white, as if they were fewer")
     return image
 
 # %% ../nbs/04_layouts.ipynb #a49f0077
 def _opaque(image: Image.Image, path) -> Image.Image:
     "RGB, on white where the image is transparent."
-    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getextrema()[3][1] == 0:
-            warnings.warn(f"{where(path)}: every pixel is transparent; it becomes white", DataWarning)
+            warnings.warn(f"{where(path)}: all is transparent, and becomes white", DataWarning, stacklevel=4)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+# %% ../nbs/04_layouts.ipynb #ff02e33e
+def _open(path) -> Image.Image:
+    "An image file as upright RGB, 8 bits a channel. Raises whatever Pillow raises, and `ValueError`."
+    _check_regular(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    with image:
+        deep = image.mode.startswith("I") or ";16" in str(image.tile)
+        image.load()
+    with suppress(Exception):  # where EXIF data are damaged, as it lies
+        ImageOps.exif_transpose(image, in_place=True)
+    return _opaque(_eight_bits(image, deep), path)
 
 # %% ../nbs/04_layouts.ipynb #bbd605b1
 def fit_square(image: Image.Image, size: int) -> Image.Image:
@@ -224,12 +170,11 @@ def decode(
     fit: bool = False,  # scale and crop to `size`; otherwise another size is an error
 ) -> np.ndarray:  # uint8 `[C, H, W]`
     "One image, upright. Raises `DataError` if it is corrupt, not of its size, or of unknown range."
-    with _opened(path) as image:
-        deep = image.mode.startswith("I") or ";16" in str(image.tile)
-        image.load()
-        image = _eight_bits(_upright(image), deep, path)
-        if image.mode != "L" or channels == 3 or "transparency" in image.info:
-            image = _opaque(image, path).convert("L" if channels == 1 else "RGB")
+    try:
+        image = _open(path).convert("L" if channels == 1 else "RGB")
+    except Exception as error:  # decoders raise of every kind
+        text = f"cannot be decoded ({type(error).__name__}: {error}). Save or copy the image again, with "
+        raise DataError(f"{where(path)}: {text}8 bits a channel") from error
     image = fit_square(image, size) if fit else image
     text = f"{image.width} × {image.height} pixels, not {size} × {size}. Is it from another edition?"
     require(size is None or image.size == (size, size), text, path)
@@ -237,145 +182,104 @@ def decode(
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 # %% ../nbs/04_layouts.ipynb #5075b07b
-def _decode_all(paths: list, size: int, channels: int, fit=False, skipped=None, progress=None) -> tuple:
-    "Images `[M, C, size, size]` and their places in `paths`; errors go to the list `skipped` or are raised."
-    images, good = np.empty((len(paths), channels, size, size), np.uint8), []
-    for i, path in enumerate(paths):
+def _read_images(table: pd.DataFrame, read: Callable, progress, skipped: list | None) -> dict:
+    "Row's index → the image that `read` makes of it; errors are raised, or go to the list `skipped`."
+    images = {}
+    for done, row in enumerate(table.itertuples(), 1):
         try:
-            images[len(good)] = decode(path, size, channels, fit)
-            good.append(i)
+            images[row.Index] = read(row)
         except DataError as error:
             if skipped is None:
                 raise
             skipped.append(str(error))
-        _report(progress, i + 1, len(paths), "decoding images")
-    return torch.from_numpy(images[:len(good)]), good
+        if progress and (done % 512 == 0 or done == len(table)):
+            progress(done, len(table), "reading images")
+    return images
 
-# %% ../nbs/04_layouts.ipynb #0a9555e2
-def _report(progress: Callable | None, done: int, total: int, what: str):
-    "Call `progress(done, total, what)` every 512 steps and at the end."
-    if progress is not None and (done == total or done % 512 == 0):
-        progress(done, total, what)
-
-# %% ../nbs/04_layouts.ipynb #cd160e5d
-def _decode_splits(parts: dict, classes: tuple, *how, progress: Callable | None) -> dict:
-    "Split's name → `Split`, from split's name → (path, label) of each image; `how` as for `_decode_all`."
-    splits = {}
-    for key, pairs in parts.items():
-        images, good = _decode_all([path for path, _ in pairs], *how, progress=progress)
-        labels = torch.tensor([pairs[i][1] for i in good], dtype=torch.int64)
-        splits[key] = Split(images, labels, classes)
+# %% ../nbs/04_layouts.ipynb #2215e03b
+def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=None, skipped=None) -> dict:
+    "Split's name → `Split`, of a table with split and label. Raises `DataError` for a class that is lost."
+    images, splits = _read_images(table, read, progress, skipped), {}
+    for key, rows in table.groupby("split", sort=False):
+        kept = rows[rows.index.isin(images)]
+        for label in set(rows.label) - set(kept.label):
+            text = "no image of this class can be decoded. Put good images there, or remove it everywhere"
+            raise DataError(f"{key}/{classes[label]}: {text}. {' '.join(skipped[:3])}")
+        pixels = np.stack([images[i] for i in kept.index])
+        splits[key] = Split(torch.from_numpy(pixels), torch.tensor(kept.label.to_numpy()), classes)
     return splits
 
-# %% ../nbs/04_layouts.ipynb #083fa052
-def _class_images(folder: Path, classes: tuple, place: str = "") -> tuple:
-    "(path, label) of each class's images, and what is left out. Raises `DataError` for an empty class."
-    odd = sorted({path.name for path in _subfolders(folder)} ^ set(classes))
-    text = f"{folder.name}: the class folders differ from those to train on: {', '.join(odd)}. "
-    require(not odd, text + "Each split needs the same: add them here, or remove them from every split")
-    pairs, warned = [], _unused(folder, _subfolders(folder))
-    for label, name in enumerate(classes):
-        images, others = _files_below(folder / name)
-        warned += _left_out(place + name, others, len(images) + len(others))
-        text = f"{place}{name}: no image in this class, {len(others)} other files. Put images there "
-        text += f"({', '.join(EXTENSIONS)}), or remove the class from every split"
-        require(images, text)
-        pairs += [(path, label) for path in images]
-    return pairs, warned
-
 # %% ../nbs/04_layouts.ipynb #a8fa8455
-def _rows(path) -> Iterator:
-    "Line number and cells of each row that is not empty. Raises `DataError` for what is no CSV in UTF-8."
-    try:
-        _regular(path)
-        with open(path, encoding="utf-8-sig") as file:  # a row has some ten thousand characters
-            reader = csv.reader(iter(lambda: file.readline(1_000_000), ""), skipinitialspace=True)
-            for cells in reader:
-                if any(cells):
-                    yield reader.line_num, [cell.strip() for cell in cells]
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        utf16 = getattr(error, "object", b"")[:2] in (b"\xff\xfe", b"\xfe\xff")
-        text = "UTF-16 text. Save it as" if utf16 else f"cannot be read ({error}). Download it again, as"
-        raise DataError(f"{where(path)}: {text} CSV text in UTF-8") from error
+def _check_rows(table: pd.DataFrame, right: pd.Series, text: str, path):
+    "Raise `DataError` with the line of the first row that is not right; the text may name columns as {column}."
+    for line, row in table[~right].head(1).iterrows():
+        raise DataError(f"{where(path, line)}: {text.format(**row)}")
 
 # %% ../nbs/04_layouts.ipynb #4070abe1
-def _columns(path, wanted: tuple) -> Iterator:
-    "Line number and the wanted cells of a CSV file with a header. Raises `DataError`."
-    rows = _rows(path)
-    _, header = next(rows, (1, []))
-    marks = re.findall("[;\t\0]", "".join(header))
-    require(not marks, "separated by semicolons or tabs, or UTF-16. Save it with commas, in UTF-8", path)
-    lacking, there = [name for name in wanted if name not in header], ", ".join(header)[:300] or "none"
-    require(not lacking, f"no column {', '.join(lacking)}; there are {there}. Is it the right file?", path)
-    places = [header.index(name) for name in wanted]
+def _read_table(path, wanted: list, header: list | None = None, delimiter: str = ",") -> pd.DataFrame:
+    "The wanted columns of a text file, by line number; without a `header` its first line has the names."
+    form = "in UTF-8 with commas (spreadsheets write UTF-16, semicolons or tabs too)"
+    try:
+        _check_regular(path)
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = iter(lambda: file.readline(1_000_000), "")  # a damaged file may be one line without end
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    except (ValueError, csv.Error, OSError) as error:
+        raise DataError(f"{where(path)}: cannot be read ({error}). Is it text {form}?") from error
+    header = header or (rows.pop(0)[1] if rows else [])
+    lacking = ", ".join(name for name in wanted if header.count(name) != 1)
+    text = f"no column {lacking}, or two; there are {', '.join(header)[:300] or 'none'}. Is it {form}?"
+    require(not lacking, text, path)
+    require(rows, f"{where(path)} is empty. Unpack or download it again")
     for line, cells in rows:
-        text = f"{len(cells)} cells, but the header has {len(header)}. Is the file cut short?"
+        text = f"{len(cells)} cells, not {len(header)}. Is the file cut short?"
         require(len(cells) == len(header), text, path, line)
-        yield line, [cells[place] for place in places]
+    lines, cells = zip(*rows, strict=True)
+    return pd.DataFrame(cells, lines, header)[wanted]
 
 # %% ../nbs/04_layouts.ipynb #82dc6578
 USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 
 # %% ../nbs/04_layouts.ipynb #ae51dcd6
-def _split_of(usage: str, path, line: int) -> str:
-    "The split that FER2013's `Usage` column means."
-    require(usage in USAGE, f"Usage is {usage[:40]!r}, not one of {', '.join(USAGE)}", path, line)
-    return USAGE[usage]
+def _splits_of(table: pd.DataFrame, path) -> pd.Series:
+    "The splits that FER2013's `Usage` column means. Raises `DataError`."
+    text = f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}"
+    _check_rows(table, table.Usage.isin(USAGE), text, path)
+    return table.Usage.map(USAGE)
 
 # %% ../nbs/04_layouts.ipynb #bf75ed3f
-def _vote_numbers(cells: list, path, line: int) -> list:
+def _with_votes(table: pd.DataFrame, path) -> pd.DataFrame:
     "Votes as numbers. Raises `DataError` unless they are whole, not negative and not all zero."
-    votes = [int(float(cell)) for cell in cells if re.fullmatch(r"[0-9]{1,6}(\.0*)?", cell)]
-    text = f"votes must be whole numbers from 0 up and not all zero, not {', '.join(cells)[:80]}"
-    require(len(votes) == len(cells) and any(votes), text + ". Download the file again", path, line)
-    return votes
+    votes = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
+    right = (votes.ge(0) & votes.lt(1e6) & votes.mod(1).eq(0)).all(axis=1) & votes.any(axis=1)
+    text = "votes must be whole numbers from 0 up and not all zero. Download the file again"
+    _check_rows(table, right, text, path)
+    return table.assign(**votes.astype(int))
 
 # %% ../nbs/04_layouts.ipynb #7681fa2b
 def _numbers(names: pd.Series) -> pd.Series:
     "The number in each image name, NaN where there is none."
     return names.str.extract(r"(\d+)\D*$")[0].astype(float)
 
-# %% ../nbs/04_layouts.ipynb #1f8d53b4
-_MISPLACED = 4  # image names of the published file that are out of the running order
-
-# %% ../nbs/04_layouts.ipynb #e8792b27
-def _out_of_order(names: pd.Series) -> int:
-    "How many names are not in the longest run of rising numbers."
-    numbers, ends = _numbers(names).dropna(), []  # ends[k]: the smallest end of a rising run of k + 1 numbers
-    for number in numbers:
-        k = bisect_left(ends, number)
-        ends[k:k + 1] = [number]
-    return len(numbers) - len(ends)
-
-# %% ../nbs/04_layouts.ipynb #736a3d33
-def _vote_table(rows: list, path) -> pd.DataFrame:
-    "Rows of line, split, image and ten votes as a table. Raises `DataError` if there are none."
-    require(rows, f"{where(path)} is empty: it has no votes. Unpack or download it again")
-    return pd.DataFrame(rows, columns=["line", "split", "image", *VOTES])
-
 # %% ../nbs/04_layouts.ipynb #72b7f1f4
 def read_votes(path) -> pd.DataFrame:
-    "FER+'s `fer2013new.csv`: line, split, image (a name or nothing), ten votes. Raises `DataError`."
-    rows = []
-    for line, (usage, image, *cells) in _columns(path, ("Usage", "Image name", *VOTES)):
-        rows.append([line, _split_of(usage, path, line), image, *_vote_numbers(cells, path, line)])
-    table = _vote_table(rows, path)
-    text = f"{_out_of_order(table.image):,} image names are out of their running order ({_MISPLACED} are in "
-    text += "the published file). Was it sorted? Download the file again"
-    require(_out_of_order(table.image) <= _MISPLACED, text, path)
+    "FER+'s `fer2013new.csv`, by line: split, image (a name or nothing), ten votes. Raises `DataError`."
+    table = _read_table(path, ["Usage", "Image name", *VOTES]).rename(columns={"Image name": "image"})
+    table = _with_votes(table.assign(split=_splits_of(table, path)), path)
+    once = _numbers(table.image[~table.image.duplicated(keep=False)]).dropna()
+    text = "image names are out of their running order. Was the file sorted? Download it again"
+    require(once.is_monotonic_increasing, text, path)
     return table
 
 # %% ../nbs/04_layouts.ipynb #de6ee672
 def own_rows(votes: pd.DataFrame) -> pd.DataFrame:
-    "The named rows, each name once: the row whose name is in its place. `doubled`: the name stood twice."
+    "The named rows, each name once: the row whose name is in its place in the running order."
     named = votes[votes.image != ""]
     twice, number = named.image.duplicated(keep=False), _numbers(named.image)
-    lost = ", ".join(named.image[twice & number.isna()].head(1))
-    require(not lost, f"the image name {lost} stands twice among the votes, and has no number to tell whose")
-    before = number.mask(twice).ffill().bfill().fillna(0)
-    nearest = (number - before).abs().sort_values(kind="stable").index
-    own = named.loc[nearest].image.drop_duplicates().index.sort_values()
-    return named.assign(doubled=twice).loc[own]
+    require(number[twice].notna().all(), "an image name stands twice among the votes, and has no number")
+    distance = (number - number.mask(twice).ffill().bfill()).abs().sort_values(kind="stable")
+    return named.loc[distance.index].drop_duplicates("image").sort_index()
 
 # %% ../nbs/04_layouts.ipynb #5d7a2ac1
 def _pixels(text: str, path, line: int) -> np.ndarray:
@@ -383,383 +287,184 @@ def _pixels(text: str, path, line: int) -> np.ndarray:
     try:
         values = np.fromstring(text, dtype=np.int64, sep=" ")
     except ValueError:
-        bad = next((word for word in text.split() if not word.isdigit()), text)
-        require(False, f"pixel {bad[:20]!r} is not a whole number. Download the file again", path, line)
-    require(len(values) == 2304, f"{len(values):,} pixels, not 2,304 (48 × 48). Is it cut short?", path, line)
-    bad = values.min() if values.min() < 0 else values.max()
-    require(0 <= bad <= 255, f"pixel {bad} is outside 0..255. Download the file again", path, line)
+        values = np.empty(0)
+    right = len(values) == 2304 and values.min() >= 0 and values.max() <= 255
+    wanted = "2,304 whole numbers (48 × 48 pixels) from 0 to 255, divided by blanks. Download the file again"
+    require(right, f"the pixels {text[:20]} … {text[-20:]} are not {wanted}", path, line)
     return values.astype(np.uint8).reshape(1, 48, 48)
 
-# %% ../nbs/04_layouts.ipynb #d3365ac6
-def _read_pixels(path, votes: pd.DataFrame, progress: Callable | None) -> torch.Tensor:
-    "FER2013's pixels, uint8 `[N, 1, 48, 48]`. Raises `DataError` unless each row's usage is its votes'."
-    total, done, splits, lines = len(votes), 0, votes.split.tolist(), votes.line.tolist()
-    images = np.empty((total, 1, 48, 48), np.uint8)
-    for line, (usage, text) in _columns(path, ("Usage", "pixels")):
-        more = f"more rows of pixels than the {total:,} rows of votes. They are not of one edition"
-        require(done < total, more, path, line)
-        differ = f"Usage is {usage}, but the votes' line {lines[done]} says {splits[done]}. Row by row they "
-        require(_split_of(usage, path, line) == splits[done], differ + "must agree", path, line)
-        images[done] = _pixels(text, path, line)
-        done += 1
-        _report(progress, done, total, "reading pixels")
-    require(done == total, f"{done:,} rows of pixels, but {total:,} of votes. Is it cut short?", path)
-    return torch.from_numpy(images)
-
-# %% ../nbs/04_layouts.ipynb #e2dfb65c
-def _voted_splits(images: torch.Tensor, votes: pd.DataFrame) -> tuple:
-    "Split's name → `Split`, for each split among the votes; a note of how many faces were thrown away."
-    splits, dropped = {}, 0
-    for key in [key for key in USAGE.values() if (votes.split == key).any()]:
-        rows = np.flatnonzero(votes.split == key)
-        splits[key], n = voted_split(images[rows], votes[list(VOTES)].to_numpy()[rows])
-        dropped += n
-    return splits, f"{dropped:,} of {len(votes):,} faces thrown away: most votes for unknown or NF"
-
 # %% ../nbs/04_layouts.ipynb #55176417
-def _read_fer_csv(pixels: Path, votes: Path, progress: Callable | None) -> tuple:
-    "FER2013Plus from pixels and votes, joined row by row."
-    table = read_votes(votes)
-    splits, note = _voted_splits(_read_pixels(pixels, table, progress), table)
-    notes = [note] + [f"no row of the {key} split" for key in USAGE.values() if key not in splits]
+def _fer_csv(pixels: Path, votes: Path) -> tuple:
+    "FER2013Plus from pixels and votes, row by row: a table of faces, how to read one, and what was found."
+    table, faces = read_votes(votes), _read_table(pixels, ["Usage", "pixels"])
+    text = f"{len(faces):,} rows of pixels, but {len(table):,} of votes. Are they of one edition, and whole?"
+    require(len(faces) == len(table), text, pixels)
+    faces["split"], table["pixels"], table["line"] = _splits_of(faces, pixels), [*faces.pixels], faces.index
+    text = "Usage is {Usage}, but not in the row of votes. Row by row they must agree"
+    _check_rows(faces, faces.split == table.split.to_numpy(), text, pixels)
+    found = Found(f"{pixels.name} + {votes.name}", RULE + "; joined row by row", votes.name)
     if _numbers(table.image).isna().mean() > 0.5:
-        notes.append("the order of the votes could not be checked: most image names have no number")
-    rule, files = RULE + "; joined row by row", [pixels.name, votes.name]
-    return splits, Found(" + ".join(files), rule, votes.name, files, notes)
+        found.notes.append("the order of the votes could not be checked: most image names have no number")
+    return table, lambda row: _pixels(row.pixels, pixels, row.line), found
 
 # %% ../nbs/04_layouts.ipynb #9d45c804
-FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
-_OLDER_VOTES = {"train": 181, "valid": 36, "test": 46}  # images that label.csv labels otherwise
-
-# %% ../nbs/04_layouts.ipynb #ca9a12c5
-def _older_text(folders: dict) -> str:
-    "The warning for the votes of `label.csv`."
-    differ = ", ".join(f"{_OLDER_VOTES[key]} {key}" for key in folders)
-    return ("the votes are those of label.csv, for want of fer2013new.csv. The edition of label.csv that was "
-            f"compared gives other labels to {differ} images, as much as methods differ by. "
-            "Put the published fer2013new.csv beside the folders")
+_OLDER_VOTES = ("the votes are those of label.csv, for want of fer2013new.csv. They give other labels to 181 "
+                "train, 36 valid and 46 test images, as much as methods differ by. Put the published "
+                "fer2013new.csv beside the folders")
 
 # %% ../nbs/04_layouts.ipynb #6bd16345
 def _read_labels(path, split: str) -> pd.DataFrame:
     "The votes of one folder's `label.csv`, as from `read_votes`. Raises `DataError` with the line."
-    rows = []
-    for line, cells in _rows(path):
-        right = len(cells) == 2 + len(VOTES) and re.sub(r"\s", "", cells[1]) == "(0,0,48,48)"
-        text = f"not a name, the box (0, 0, 48, 48) and ten votes: {', '.join(cells)[:60]}"
-        require(right, text, path, line)
-        rows.append([line, split, cells[0], *_vote_numbers(cells[2:], path, line)])
-    return _vote_table(rows, path)
-
-# %% ../nbs/04_layouts.ipynb #98d21bc6
-def _check_rows(folder: Path, split: str, rows: pd.DataFrame, absent: set):
-    "Raise `DataError` for images of another split, and for those that `label.csv` lists in vain."
-    text = f"{folder.name}/{min(absent, default='')}: listed in label.csv, but not there "
-    require(not absent, f"{text}({len(absent):,} such). Unpack the folder again")
-    for row in rows[rows.split != split].head(1).itertuples():
-        require(False, f"its votes, line {row.line}, are of {row.split}. Move it there", folder / row.image)
-
-# %% ../nbs/04_layouts.ipynb #56727826
-def _folder_votes(folder: Path, split: str, votes: pd.DataFrame | None) -> tuple:
-    "The votes of a folder's images, notes, what is left out; `votes` None: those of its `label.csv`."
-    paths = [path for path in _entries(folder) if path.name != "label.csv"]
-    there = {path.name for path in paths if path.suffix.lower() == ".png"}
-    table = own_rows(_read_labels(folder / "label.csv", split)) if votes is None else votes
-    mine, absent = table[table.image.isin(there)], set(table.image[table.split == split]) - there
-    _check_rows(folder, split, mine, absent if votes is None else set())
-    require(len(mine), f"{folder.name} has no image that has votes. Unpack the folder again, or remove it")
-    counts = {"images have votes but no file": len(absent),
-              "image names stand twice among the votes; the row out of place is left out": mine.doubled.sum()}
-    notes = [f"{folder.name}: {count:,} {text}" for text, count in counts.items() if count]
-    extra = len(there) - len(mine)
-    warned = [f"{folder.name}: {extra:,} images have no votes and are left out"] if extra else []
-    others = [path for path in paths if path.name not in there]
-    return mine, notes, warned + _left_out(folder.name, others, len(paths), "no PNG files")
+    header = ["image", "box", *VOTES]
+    return _with_votes(_read_table(path, header, header).assign(split=split), path)
 
 # %% ../nbs/04_layouts.ipynb #fbd44ea2
-def _decode_voted(rows: pd.DataFrame, folders: dict, progress: Callable | None) -> tuple:
-    "Splits, and a note, from rows with `split`, `image` and votes; only images that the rule keeps are read."
-    kept = majority(rows[list(VOTES)])[1].numpy()
-    paths = [folders[key] / name for key, name in zip(rows.split[kept], rows.image[kept])]
-    images = torch.zeros(len(rows), 1, 48, 48, dtype=torch.uint8)
-    images[kept] = _decode_all(paths, 48, 1, progress=progress)[0]
-    return _voted_splits(images, rows)
+def _fer_votes(lists: pd.DataFrame, votes: Path | None) -> tuple:
+    "The votes for folders of faces, the published ones or each folder's `label.csv`; and what was found."
+    source, warned = (votes.name, []) if votes else ("label.csv", [_OLDER_VOTES])
+    pairs = zip(lists.path, lists.split, strict=True)
+    table = read_votes(votes) if votes else pd.concat([_read_labels(*pair) for pair in pairs], ignore_index=True)
+    rule = f"{RULE}; votes from {source}, by image name"
+    return own_rows(table), Found("FER+ folders", rule, source, warned=warned)
 
 # %% ../nbs/04_layouts.ipynb #931d3d86
-def _read_fer_folders(folders: dict, votes: Path | None, progress: Callable | None) -> tuple:
-    "FER2013Plus from folders of PNG files; `votes` None: each folder's `label.csv`."
-    table = None if votes is None else own_rows(read_votes(votes))
-    found = [_folder_votes(folder, key, table) for key, folder in folders.items()]
-    rows, notes, warned = zip(*found)
-    splits, note = _decode_voted(pd.concat(rows, ignore_index=True), folders, progress)
-    missing = [f"no folder {name}: no {key} split" for key, name in FOLDERS.items() if key not in folders]
-    file = "label.csv" if votes is None else votes.name
-    warned = sum(warned, [_older_text(folders)] if votes is None else [])
-    warned += _unused(next(iter(folders.values())).parent, [*folders.values(), votes])
-    sources = [f"{folder.name}/, {len(mine):,} PNG files" for folder, mine in zip(folders.values(), rows)]
-    rule = f"{RULE}; votes from {file}, by image name"
-    return splits, Found("FER+ folders", rule, file, sources + [file], sum(notes, missing) + [note], warned)
-
-# %% ../nbs/04_layouts.ipynb #13856c21
-def _fer_base(folder: Path) -> Path | None:
-    "The folder, if it has a training split whose name begins as FER2013Train does."
-    train = _folders_by_split(folder).get("train", ())
-    return folder if any(path.name.lower().startswith("fer") for path in train) else None
-
-# %% ../nbs/04_layouts.ipynb #6540f52c
-def _fer_folders(root: Path, votes: Path | None) -> dict:
-    "Split's name → FER+ folder, if there are any. Raises `DataError` for one without votes."
-    base = _find_in(root, FOLDERS["train"], _fer_base)
-    folders = _split_folders(base) if base else {}
-    for folder in folders.values():
-        text = f"{folder.name} has no label.csv, and there is no fer2013new.csv beside it. Either will do"
-        require(votes is not None or (folder / "label.csv").exists(), text)
-    return folders
+def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
+    "FER2013Plus from folders of PNG files: a table of faces, how to read one, and what was found."
+    table = _by_folder(root, files)
+    table["image"] = [path.name for path in table.path]
+    lists, pngs = table[table.image == "label.csv"], table[table.image.str.lower().str.endswith(".png")]
+    text = f"no fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes, in {root}.\n\n"
+    require(len(pngs) and (votes or len(lists)), text + recipe("fer2013plus"))
+    faces, found = _fer_votes(lists, votes)
+    absent, table = faces[~faces.image.isin(pngs.image)], faces.merge(pngs, on=["split", "image"])
+    text = f"{len(absent):,} images have votes but no file, such as {' '.join(absent.image[:1])}. Unpack again"
+    require(votes or absent.empty, text)
+    for split in set(pngs.split) - set(table.split):
+        raise DataError(f"the {split} folder has no image that has votes. Unpack it again, or remove it")
+    found.warned += [text] * (len(absent) > 0)
+    found.warned += _left_out(files, {*table.path, *lists.path, votes}, "no PNG files that have votes")
+    return table, lambda row: decode(row.path, 48, 1), found
 
 # %% ../nbs/04_layouts.ipynb #578e5f3c
-def _read_fer2013plus(root, progress: Callable | None = None) -> tuple:
+def _read_fer2013plus(root: Path, progress: Callable | None) -> tuple:
     "FER2013Plus: 48 × 48 grey, eight classes. Raises `DataError`, with the recipe if no layout is found."
-    root = _check_root("fer2013plus", root)
-    votes = _find_path(root, "fer2013new.csv")
-    pixels = _find_path(root, "fer2013.csv") or _find_path(root, "icml_face_data.csv")
-    if pixels and votes:
-        return _read_fer_csv(pixels, votes, progress)
-    if folders := _fer_folders(root, votes):
-        return _read_fer_folders(folders, votes, progress)
-    lacking = f"{pixels.name} but no fer2013new.csv (the votes)" if pixels else "no fer2013.csv, no "
-    lacking += "" if pixels else "icml_face_data.csv and no folder FER2013Train"
-    _nothing_found("fer2013plus", root, lacking)
-
-# %% ../nbs/04_layouts.ipynb #7bea28b9
-READERS["fer2013plus"] = _read_fer2013plus
+    files = _files(root)
+    votes = _find(files, "fer2013new.csv")
+    pixels = _find(files, "fer2013.csv") or _find(files, "icml_face_data.csv")
+    table, read, found = _fer_csv(pixels, votes) if pixels and votes else _fer_folders(root, files, votes)
+    labels, keep = majority(table[list(VOTES)])
+    kept = table.assign(label=labels)[keep.numpy()]
+    for split in set(table.split) - set(kept.split):
+        raise DataError(f"no image is left in the {split} split: each has most votes for unknown or NF")
+    found.notes.append(f"{len(table) - len(kept):,} of {len(table):,} faces thrown away: unknown or NF")
+    return _read_splits(kept, EXPRESSIONS, read, progress), found
 
 # %% ../nbs/04_layouts.ipynb #5ce34f93
 RAF_LIST = "EmoLabel/list_patition_label.txt"
 _RAF_RULE = "the {} labels, 1 surprise .. 7 neutral"
 
-# %% ../nbs/04_layouts.ipynb #35b7f8e1
-def _refuse_compound(path: Path, table: pd.DataFrame):
-    "Raise `DataError` if this is the list of RAF-DB's compound expressions."
-    name, real = path.parent.parent.name, path.resolve().parent.parent.name
-    train, beyond = int((table.split == "train").sum()), table[table.label.between(8, 11)]
-    signs = {f"its folder is {name}": real.lower() == "compound",
-             f"label {beyond.label.max()} in line {beyond.line.max()}": 8 <= table.label.max() <= 11,
-             "3,162 training and 792 test images": (train, len(table) - train) == (3162, 792)}
-    seen = "; ".join(sign for sign, present in signs.items() if present)
-    text = f"this looks like RAF-DB's compound list ({seen}). Use the basic one, basic/{RAF_LIST}, "
-    require(not seen, text + "whose labels are 1 to 7", path)
-
-# %% ../nbs/04_layouts.ipynb #4bf89f53
-def _raf_rows(path) -> pd.DataFrame:
-    "The rows of RAF-DB's list as image, label as written, split, line. Raises `DataError` with the line."
-    rows = []
-    for line, cells in _rows(path):
-        match = re.fullmatch(r"((train|test)_\d+\.jpg)\s+(-?\d+)", ",".join(cells))
-        text = f"{','.join(cells)[:60]!r} is not a name and a label, such as 'train_00001.jpg 5'"
-        require(match, text, path, line)
-        rows.append([match[1], int(match[3]), match[2], line])
-    require(rows, f"{where(path)} is empty. Unpack it again")
-    return pd.DataFrame(rows, columns=["image", "label", "split", "line"])
-
 # %% ../nbs/04_layouts.ipynb #57b3431e
 def read_raf_list(path) -> pd.DataFrame:
-    "RAF-DB's basic labels: image, label 0..6, split, line. Raises `DataError` for other lists."
-    table = _raf_rows(path)
-    _refuse_compound(Path(path), table)
-    for row in table[~table.label.between(1, 7)].head(1).itertuples():
-        require(False, f"{row.image} has a label that is outside 1 to 7, {row.label}", path, row.line)
-    for row in table[table.image.duplicated()].head(1).itertuples():
-        require(False, f"{row.image} is listed a second time", path, row.line)
-    return table.assign(label=table.label - 1)
-
-# %% ../nbs/04_layouts.ipynb #2edbf2b2
-def _decode_raf(parts: dict, progress: Callable | None) -> dict:
-    return _decode_splits(parts, DATASETS["rafdb"].classes, 100, 3, progress=progress)
-
-# %% ../nbs/04_layouts.ipynb #f4142451
-def _raf_paths(table: pd.DataFrame, folder: Path) -> list:
-    "The path of each listed image. Raises `DataError` for one that is missing."
-    there = {path.name for path in _entries(folder)} if folder.is_dir() else set()
-    names = [name.replace(".jpg", "_aligned.jpg") for name in table.image]
-    absent = [name for name in names if name not in there]
-    text = f"listed, but not in Image/aligned ({len(absent):,} such). Unpack aligned.zip there"
-    require(not absent, text, folder / "".join(absent[:1]))
-    return [folder / name for name in names]
+    "RAF-DB's basic labels, by line: image, label 0..6, split. Raises `DataError` for other lists."
+    table = _read_table(path, ["image", "label"], ["image", "label"], delimiter=" ")
+    right = table.image.str.fullmatch(r"(train|test)_\d+\.jpg") & table.label.str.fullmatch("[1-7]")
+    text = "{image:.40} {label:.40} is not a name and a label of 1 to 7, such as train_00001.jpg 5. Labels to "
+    _check_rows(table, right, f"{text}11 are RAF-DB's compound list: use basic/{RAF_LIST}", path)
+    _check_rows(table, ~table.image.duplicated(), "{image} is listed a second time", path)
+    return table.assign(label=table.label.astype(int) - 1, split=table.image.str.partition("_")[0])
 
 # %% ../nbs/04_layouts.ipynb #f70f4dd6
-def _read_raf_tree(listing: Path, progress: Callable | None) -> tuple:
-    "RAF-DB from its official tree."
+def _raf_tree(listing: Path, files: list) -> tuple:
+    "RAF-DB from its official tree: a table of faces, and what was found."
     table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
-    table["path"] = _raf_paths(table, folder)
-    parts = {key: list(zip(rows.path, rows.label)) for key, rows in table.groupby("split")}
-    extra = len(_entries(folder)) - len(table)
-    warned = [f"{extra:,} images are not listed and are left out"] if extra else []
-    notes = [] if "test" in parts else ["no test image is listed: no test split"]
-    sources = ["EmoLabel/" + listing.name, f"Image/aligned/, {len(table):,} JPEG files"]
-    rule, splits = _RAF_RULE.format("list's"), _decode_raf(parts, progress)
-    return splits, Found("RAF-DB, the official tree", rule, listing.name, sources, notes, warned)
-
-# %% ../nbs/04_layouts.ipynb #5c49e5a7
-def _check_raf_csv(path: Path, labels: dict):
-    "Raise `DataError` unless a list and the folders (image's name → label 1..7) say the same."
-    listed = dict(cells for _, cells in _columns(path, ("image", "label")))
-    for image, label in listed.items():
-        require(image in labels, f"{image} is listed, but not in the folders. Unpack them again", path)
-        text = f"{image} has label {label}, but lies in the folder {labels[image]}. Unpack the data again"
-        require(label == str(labels[image]), text, path)
-    extra = sorted(labels.keys() - listed.keys())
-    text = f"{len(extra):,} images in the folders are not listed, such as {''.join(extra[:1])}"
-    require(not extra, text + ". Are they RAF-DB's?", path)
-
-# %% ../nbs/04_layouts.ipynb #d4c0204e
-def _mirror_images(folder: Path) -> tuple:
-    "(path, label 0..6) of the images, by name, and what is left out. Raises `DataError` for other folders."
-    names = tuple(path.name for path in _subfolders(folder))
-    for name in names:
-        text = "the label is outside 1 to 7; RAF-DB's folders are 1 surprise .. 7 neutral"
-        require(name in set("1234567"), text, folder / name)
-    found, warned = _class_images(folder, names, f"{folder.name}/")
-    pairs = sorted(((path, int(names[k]) - 1) for path, k in found), key=lambda pair: pair[0].name)
-    for (one, a), (two, b) in zip(pairs, pairs[1:]):
-        places = f"{folder.name}/{a + 1} and in {folder.name}/{b + 1}"
-        require(one.name != two.name, f"{one.name} is in {places}")
-    return pairs, warned
-
-# %% ../nbs/04_layouts.ipynb #072a1465
-def _check_mirror(root: Path, folder: Path, split: str, pairs: list) -> list:
-    "The split's list, beside it or one folder up, if there is one. Raises `DataError` where it differs."
-    places = [folder.parent] if folder.parent == root else [folder.parent, folder.parent.parent]
-    lists = [path for place in places if (path := place / f"{split}_labels.csv").exists()]
-    for path in lists:
-        _check_raf_csv(path, {image.name: label + 1 for image, label in pairs})
-    return lists
+    aligned = {path.name: path for path in files if path.parent == folder}
+    table["path"] = table.image.str.replace(".jpg", "_aligned.jpg").map(aligned)
+    text = "{image} is listed, but not in Image/aligned. Unpack aligned.zip there"
+    _check_rows(table, table.path.notna(), text, listing)
+    warned = _left_out([*aligned.values()], table.path, "not in the list")
+    return table, Found("RAF-DB, the official tree", _RAF_RULE.format("list's"), listing.name, warned=warned)
 
 # %% ../nbs/04_layouts.ipynb #97752aba
-def _read_raf_mirror(root: Path, tree: Path, progress: Callable | None) -> tuple:
-    "RAF-DB from the common mirror. Raises `DataError` where the lists and the folders differ."
-    folders, parts, used, rule = _split_folders(tree), {}, [], _RAF_RULE.format("folders'")
-    found = Found("RAF-DB, the mirror", rule, "the folders' names")
-    for key, folder in folders.items():
-        parts[key], texts = _mirror_images(folder)
-        lists = _check_mirror(root, folder, key, parts[key])
-        found.warned += texts
-        used += [folder, *lists]
-        found.sources += [f"{folder.name}/, {len(parts[key]):,} images", *(path.name for path in lists)]
-        found.notes += [] if lists else [f"no {key}_labels.csv: labels from the folders alone"]
-    found.warned += _unused(tree, used)
-    found.notes += [] if "test" in folders else ["no folder test: no test split"]
-    return _decode_raf(parts, progress), found
-
-# %% ../nbs/04_layouts.ipynb #d7ff6ded
-def _mirror(folder: Path) -> Path | None:
-    "The mirror's tree: the folder or its `DATASET`, if it has a training split with a folder 1."
-    for tree in (folder / "DATASET", folder):
-        if tree.is_dir() and any((path / "1").is_dir() for path in _folders_by_split(tree).get("train", ())):
-            return tree
+def _raf_mirror(root: Path, files: list) -> tuple:
+    "RAF-DB from the common mirror: a table of faces by name, and what was found. Raises `DataError`."
+    images = _images(_by_folder(root, files))
+    right = "train" in set(images.split) and set(images.name) <= set("1234567")
+    text = f"no basic/{RAF_LIST}, and no folders train/1 to train/7 and no other, in {root}.\n\n"
+    require(right, text + recipe("rafdb"))
+    images["image"], images["label"] = [path.name for path in images.path], images.name.astype(int) - 1
+    lists = [path for path in files if path.name in ("train_labels.csv", "test_labels.csv")]
+    warned = _left_out(files, {*images.path, *lists}, "no images in class folders")
+    found = Found("RAF-DB, the mirror", _RAF_RULE.format("folders'"), "the folders' names", warned=warned)
+    return images.sort_values("image"), found
 
 # %% ../nbs/04_layouts.ipynb #4d222b9a
-def _read_rafdb(root, progress: Callable | None = None) -> tuple:
+def _read_rafdb(root: Path, progress: Callable | None) -> tuple:
     "RAF-DB's basic expressions: 100 × 100 RGB, seven classes, no valid split. Raises `DataError`."
-    root = _check_root("rafdb", root)
-    if listing := _find_path(root, f"basic/{RAF_LIST}") or _find_path(root, RAF_LIST):
-        return _read_raf_tree(listing, progress)
-    if tree := _find_in(root, "DATASET/train/1", _mirror):
-        return _read_raf_mirror(root, tree, progress)
-    _nothing_found("rafdb", root, f"no basic/{RAF_LIST} and no DATASET/train/1")
-
-# %% ../nbs/04_layouts.ipynb #5d4dff3d
-READERS["rafdb"] = _read_rafdb
-
-# %% ../nbs/04_layouts.ipynb #4c269117
-def _find_splits(root: Path) -> tuple:
-    "Split's name → folder, or {'all': folder} to be divided; texts of what is left out beside them."
-    train = _find_in(root, "train", lambda folder: folder if "train" in _folders_by_split(folder) else None)
-    inside = _subfolders(root)
-    base = train or (inside[0] if len(inside) == 1 and _subfolders(inside[0]) else root)
-    base = root if _folders_by_split(root) else base
-    folders = _split_folders(base) if _folders_by_split(base) else {"all": base}
-    warned = _unused(root, [base]) if base != root else []
-    return folders, warned + (_unused(base, folders.values()) if "all" not in folders else [])
+    files = _files(root)
+    listing = _find(files, f"basic/{RAF_LIST}") or _find(files, RAF_LIST)
+    table, found = _raf_tree(listing, files) if listing else _raf_mirror(root, files)
+    classes = DATASETS["rafdb"].classes
+    return _read_splits(table, classes, lambda row: decode(row.path, 100, 3), progress), found
 
 # %% ../nbs/04_layouts.ipynb #42fc36cc
-def _class_names(folder: Path) -> tuple:
-    "The classes: the names of the folders in the training split. Raises `DataError` for fewer than two."
-    names = tuple(path.name for path in _subfolders(folder))
-    text = f"{len(names)} class folders; to classify takes two. Make a folder per class, in each split"
-    require(len(names) > 1, text, folder)
-    for name in names:
-        text = os.fsencode(name).decode("utf-8", "replace")
-        require(text == name, f"the class folder {text!r} has a name that is not UTF-8 text. Rename it")
-    looks = [name for name in names if _split_name(name)]
-    text = f"its class folders {', '.join(looks)} look like splits. Put train, valid and test side by side"
-    require(len(looks) < 2, text, folder)
-    return names
+def _check_classes(table: pd.DataFrame, images: pd.DataFrame, classes: list):
+    "Raise `DataError` for fewer than two classes, names that cannot be, and classes without an image."
+    text = f"{len(classes)} class folders; to classify takes two. Make a folder per class, in each split.\n\n"
+    require(len(classes) > 1, text + recipe("folder"))
+    for name in classes:
+        text = f"the class folder {where(name)} looks like a split, or is not UTF-8 text. Rename it"
+        require(name == where(name) and not _split_name(name), text)
+    wanted = pd.MultiIndex.from_product([set(table.split), classes])
+    for split, name in wanted.difference(pd.MultiIndex.from_frame(images[["split", "name"]]))[:1]:
+        text = f"{split}/{name}: no image in this class. Put images there ({', '.join(EXTENSIONS)}), or "
+        raise DataError(text + "remove the class from every split")
 
 # %% ../nbs/04_layouts.ipynb #546ea293
-def _divide(split: Split, seed: int) -> dict:
-    "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train, in order."
-    generator, parts = torch.Generator().manual_seed(seed), {"train": [], "valid": [], "test": []}
-    for label, name in enumerate(split.classes):
-        mine = (split.labels == label).nonzero()[:, 0]
-        text = f"the class {name} has {len(mine)} images that can be used; to split it takes three. Or make "
-        require(len(mine) >= 3, text + "train/, valid/ and test/ yourself")
-        order, tenth = torch.randperm(len(mine), generator=generator), max(1, len(mine) // 10)
-        for key, chosen in zip(parts, (order[2 * tenth:], order[:tenth], order[tenth:2 * tenth])):
-            parts[key].append(mine[chosen.sort().values])
-    return {key: split[torch.cat(chosen)] for key, chosen in parts.items()}
-
-# %% ../nbs/04_layouts.ipynb #6a807610
-def _all_grey(pairs: list) -> bool:
-    "Whether every image that opens is grey, of (path, label). Only the files' headers are read."
-    for path, _ in pairs:
-        try:
-            with _opened(path) as image:
-                if not image.mode.startswith(("1", "L", "F", "I")) or image.mode == "LAB":
-                    return False
-        except DataError:
-            continue
-    return True
-
-# %% ../nbs/04_layouts.ipynb #aeee8ad3
-def _check_classes(splits: dict, skipped: list):
-    "Raise `DataError` for a class of which no image is left after others were skipped."
-    for key, split in splits.items():
-        empty = [name for name, count in split.counts().items() if not count]
-        text = f"{key}/{''.join(empty[:1])}: no image of this class can be decoded. Put good images there, "
-        require(not empty, f"{text}or remove the class from every split. {' '.join(skipped[:3])}")
+def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
+    "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train."
+    generator, split = torch.Generator().manual_seed(seed), pd.Series("train", images.index)
+    for name, rows in images.groupby("name"):
+        text = f"the class {name} has {len(rows)} images; to split it takes three. Or make train/, valid/ and "
+        require(len(rows) >= 3, text + "test/ yourself")
+        order, tenth = torch.randperm(len(rows), generator=generator).numpy(), max(1, len(rows) // 10)
+        split[rows.index[order[:tenth]]] = "valid"
+        split[rows.index[order[tenth:2 * tenth]]] = "test"
+    return images.assign(split=split)
 
 # %% ../nbs/04_layouts.ipynb #7b242a89
-def _list_images(root: Path) -> tuple:
-    "Split's name, or \"all\", → (path, label) of its images; the classes; texts of what is left out."
-    folders, warned = _find_splits(root)
-    classes, parts = _class_names(next(iter(folders.values()))), {}
-    for key, folder in folders.items():
-        parts[key], texts = _class_images(folder, classes, "" if key == "all" else f"{folder.name}/")
-        warned += texts
-    return parts, classes, warned
+def _list_folder(root: Path, seed: int) -> tuple:
+    "A folder's images with their splits and labels, its classes, and what was found."
+    files = _files(root)
+    table = _by_folder(root, files)
+    images, classes = _images(table), sorted(set(table.name) - {""})
+    _check_classes(table, images, classes)
+    images["label"] = images.name.map(classes.index)
+    warned = _left_out(files, images.path, "no images in class folders")
+    found = Found("folders of splits and classes", "the folder's name", "the folders' names", warned=warned)
+    if "all" in set(images.split):
+        found.layout = f"a flat folder, split 80 : 10 : 10 within each class by seed {seed}"
+        images = _divide(images, seed)
+    return images, tuple(classes), found
 
 # %% ../nbs/04_layouts.ipynb #509798bd
-def _read_folder(root, progress=None, *, seed=0, size=48, channels=None, skip_corrupt=False) -> tuple:
+def _read_folder(root: Path, progress: Callable | None, seed, size, channels, skip_corrupt) -> tuple:
     "Your own images, fitted to squares; `channels` None: grey if every image is. Raises `DataError`."
     right = channels in (None, 1, 3) and isinstance(size, int) and size > 0
     require(right, f"channels must be 1, 3 or None, and size in pixels; not {channels} and {size}")
-    parts, classes, warned = _list_images(_check_root("folder", root))
-    channels, skipped = channels or (1 if _all_grey(sum(parts.values(), [])) else 3), []
-    how = size, channels, True, skipped if skip_corrupt else None
-    splits, layout = _decode_splits(parts, classes, *how, progress=progress), "folders of splits and classes"
-    if "all" in splits:
-        layout = f"a flat folder, split 80 : 10 : 10 within each class by seed {seed}"
-        splits = _divide(splits["all"], seed)
-    _check_classes(splits, skipped)
-    rule = f"the folder's name; {'grey' if channels == 1 else 'RGB'}, {size} × {size}, the middle"
-    sources = [f"{key}, {len(split):,} images" for key, split in splits.items()]
-    return splits, Found(layout, rule, "the folders' names", sources, [], warned + skipped)
-
-# %% ../nbs/04_layouts.ipynb #656a916c
-READERS["folder"] = _read_folder
+    images, classes, found = _list_folder(root, seed)
+    skipped = [] if skip_corrupt else None
+    splits = _read_splits(images, classes, lambda row: decode(row.path, size, channels or 3, True), progress, skipped)
+    grey = all(torch.equal(split.images[:, :1].expand_as(split.images), split.images) for split in splits.values())
+    if grey and channels is None:
+        splits = {key: Split(split.images[:, :1].clone(), split.labels, classes) for key, split in splits.items()}
+    found.rule += f"; {size} × {size}, the middle"
+    found.warned += skipped or []
+    return splits, found
 
 # %% ../nbs/04_layouts.ipynb #248bab52
 def folder_sizes(root) -> dict:
     "Split → images of a folder, before any is read. Raises `DataError`."
-    counts = {key: len(pairs) for key, pairs in _list_images(_check_root("folder", root))[0].items()}
-    tenth = counts.get("all", 0) // 10
-    return {"train": counts["all"] - 2 * tenth, "valid": tenth, "test": tenth} if "all" in counts else counts
+    return _list_folder(Path(root).expanduser(), seed=0)[0].split.value_counts().to_dict()
+
+# %% ../nbs/04_layouts.ipynb #e9780a56
+READERS = {"fer2013plus": _read_fer2013plus, "rafdb": _read_rafdb, "folder": _read_folder}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from .data import DataError
 from .faces import VOTES
-from .layouts import FOLDERS, RAF_LIST, USAGE
+from .layouts import RAF_LIST, USAGE
 
 # %% ../nbs/miniatures.ipynb #dd124987
 def write_votes(path, votes, usage: list, names: list | None = None):
@@ -38,9 +38,10 @@ def write_fer_csv(root: Path, images, votes, usage: list, icml: bool = False):
 # %% ../nbs/miniatures.ipynb #8b2810c5
 def write_fer_folders(root: Path, images, votes, usage: list):
     "Faces as FER+'s folders of PNG files, each with its `label.csv`."
-    for usage_name, key in USAGE.items():
-        rows = [i for i, name in enumerate(usage) if name == usage_name]
-        folder = root / FOLDERS[key]
+    folders = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
+    for usage_name, name in folders.items():
+        rows = [i for i, used in enumerate(usage) if used == usage_name]
+        folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for i in rows:
             Image.fromarray(np.asarray(images[i][0])).save(folder / f"fer{i:07d}.png")
