@@ -9,7 +9,6 @@ __all__ = ['decode']
 import csv
 import os
 import re
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageOps
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import functional as F
 
 from .data import RULE, DataError, DataWarning, Found, Split, majority, recipe, require, where
@@ -41,32 +41,23 @@ def _files(folder: Path, above: tuple = ()) -> list:
     return files
 
 # %% ../nbs/04_layouts.ipynb #9083e514
-_KINDS = (".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tga "
-          ".tif .tiff .webp").split()
-EXTENSIONS = tuple(end for end in _KINDS if Image.registered_extensions().get(end) in Image.OPEN)
+EXTENSIONS = (*IMG_EXTENSIONS, ".avif", ".gif", ".jfif", ".jp2")
 
 # %% ../nbs/04_layouts.ipynb #bde57a50
 def _left_out(files: list, used, why: str) -> list:
-    "Notes on the files that are not used: how many of each folder, and their endings."
-    folders, used, notes = {}, set(used), []
-    for path in files:
-        folders.setdefault(where(path.parent), []).append(path)
-    for folder, paths in folders.items():
-        ends = Counter(Path(where(path)).suffix.lower() or "no ending" for path in paths if path not in used)
-        if ends:
-            kinds = ", ".join(f"{end} {count}" for end, count in ends.most_common(6))
-            notes.append(f"{folder}: {ends.total():,} of {len(paths):,} files are left out, {why} ({kinds})")
-    return notes
+    "Notes on the files that are not used: how many of each folder and ending."
+    rest = sorted(set(files).difference(used))
+    kinds = Counter(f"{where(path.parent)}/*{Path(where(path)).suffix.lower()}" for path in rest)
+    return [f"{kind}: {count:,} files are left out, {why}" for kind, count in kinds.items()]
 
 # %% ../nbs/04_layouts.ipynb #4b647260
 def _find(files: list, name: str) -> Path | None:
     "The file `name`, which may include folders, that is nearest to the top. Raises `DataError` for two."
     hits = [path for path in files if path.as_posix().endswith(f"/{name}")]
     top = min((len(path.parts) for path in hits), default=0)
-    hits = [path for path in hits if len(path.parts) == top]
-    places = " and in ".join(where(path.parent) for path in hits)
-    require(len(hits) < 2, f"{name} is in {places}. Give the one that is meant as the root")
-    return hits[0] if hits else None
+    places = [where(path.parent) for path in hits if len(path.parts) == top]
+    require(len(places) < 2, f"{name} is in {' and in '.join(places)}. Give the one that is meant as the root")
+    return min(hits, key=lambda path: len(path.parts), default=None)
 
 # %% ../nbs/04_layouts.ipynb #b848c19a
 _SPLIT_NAMES = {"train": "train", "training": "train", "trn": "train", "val": "valid", "valid": "valid",
@@ -86,40 +77,30 @@ def _split_name(folder: str) -> str | None:
     return _SPLIT_NAMES.get(" ".join(words), unclear)
 
 # %% ../nbs/04_layouts.ipynb #bf9fadd2
-def _find_splits(folders: list) -> dict:
+def _find_splits(folders: set) -> dict:
     "Folder, as names from the root, → its split; the one folder of classes → all. Raises `DataError`."
     for depth in (1, 2, 3):
-        places = {parts[:depth] for parts in folders if len(parts) >= depth}
-        found = {place: split for place in sorted(places) if (split := _split_name(place[-1]))}
+        places = sorted({parts[:depth] for parts in folders if len(parts) >= depth})
+        found = {place: split for place in places if (split := _split_name(place[-1]))}
         if found:
             splits, names = sorted(found.values()), ", ".join(where("/".join(place)) for place in found)
             right = splits in (["train"], ["test", "train"], ["train", "valid"], ["test", "train", "valid"])
-            text = f"{names} look like splits. Put one folder train, one valid and one test side by side, "
-            require(right and len({place[:-1] for place in found}) == 1, text + "and rename or move the others")
+            text = f"{names} look like splits. Put one train, one valid and one test side by side, and rename "
+            require(right and len({place[:-1] for place in found}) == 1, text + "or move the others")
             return found
     top = {parts[:1] for parts in folders if parts}
     return {top.pop() if len(top) == 1 else (): "all"}
 
 # %% ../nbs/04_layouts.ipynb #5d96962f
 def _by_folder(root: Path, files: list) -> pd.DataFrame:
-    "path, split and name (the class) of the files that lie in a split's folder or, with a name, below it."
+    "path, split, name (of the class, or empty) and whether it is an image, of the files in splits' folders."
     folders = [path.relative_to(root).parts[:-1] for path in files]
-    found = _find_splits(folders)
+    found = _find_splits(set(folders))
     depth = len(next(iter(found)))
-    rows = [(path, found.get(parts[:depth]), "".join(parts[depth:depth + 1]))
-            for path, parts in zip(files, folders, strict=True)]
-    return pd.DataFrame(rows, columns=["path", "split", "name"]).dropna()
-
-# %% ../nbs/04_layouts.ipynb #bbb3cbf2
-def _images(table: pd.DataFrame) -> pd.DataFrame:
-    "The rows of `_by_folder` that are images in a class's folder."
-    kinds = [path.suffix.lower() in EXTENSIONS for path in table.path]
-    return table[(table.name != "") & np.array(kinds, bool)].copy()
-
-# %% ../nbs/04_layouts.ipynb #da7ee6a6
-def _check_regular(path):
-    "Raise `DataError` for a pipe, which would be waited for, or a device, which does not end."
-    require(stat.S_ISREG(os.stat(path).st_mode), "is not a regular file. Put the file itself there", path)
+    splits = [found.get(parts[:depth]) for parts in folders]
+    names = ["".join(parts[depth:depth + 1]) for parts in folders]
+    images = [path.suffix.lower() in EXTENSIONS for path in files]
+    return pd.DataFrame({"path": files, "split": splits, "name": names, "image": images}).dropna()
 
 # %% ../nbs/04_layouts.ipynb #e15bcef6
 def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
@@ -146,7 +127,7 @@ def _opaque(image: Image.Image, path) -> Image.Image:
 # %% ../nbs/04_layouts.ipynb #ff02e33e
 def _open(path) -> Image.Image:
     "An image file as upright RGB, 8 bits a channel. Raises whatever Pillow raises, and `ValueError`."
-    _check_regular(path)
+    require(Path(path).is_file(), "not a file, or not a regular one")  # a pipe would be waited for
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = Image.open(path)
@@ -181,32 +162,27 @@ def decode(
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
-# %% ../nbs/04_layouts.ipynb #5075b07b
-def _read_images(table: pd.DataFrame, read: Callable, progress, skipped: list | None) -> dict:
-    "Row's index → the image that `read` makes of it; errors are raised, or go to the list `skipped`."
-    images = {}
-    for done, row in enumerate(table.itertuples(), 1):
-        try:
-            images[row.Index] = read(row)
-        except DataError as error:
-            if skipped is None:
-                raise
-            skipped.append(str(error))
-        if progress and (done % 512 == 0 or done == len(table)):
-            progress(done, len(table), "reading images")
-    return images
-
 # %% ../nbs/04_layouts.ipynb #2215e03b
 def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=None, skipped=None) -> dict:
-    "Split's name → `Split`, of a table with split and label. Raises `DataError` for a class that is lost."
-    images, splits = _read_images(table, read, progress, skipped), {}
+    "Split's name → `Split`, of what `read` makes of each row; errors are raised, or go to a list `skipped`."
+    splits, done = {}, 0
     for key, rows in table.groupby("split", sort=False):
-        kept = rows[rows.index.isin(images)]
-        for label in set(rows.label) - set(kept.label):
+        images, labels = [], []
+        for row in rows.itertuples():
+            try:
+                images.append(read(row))
+                labels.append(row.label)
+            except DataError as error:
+                if skipped is None:
+                    raise
+                skipped.append(str(error))
+            done += 1
+            if progress and (done % 512 == 0 or done == len(table)):
+                progress(done, len(table), "reading images")
+        for label in set(rows.label) - set(labels):
             text = "no image of this class can be decoded. Put good images there, or remove it everywhere"
             raise DataError(f"{key}/{classes[label]}: {text}. {' '.join(skipped[:3])}")
-        pixels = np.stack([images[i] for i in kept.index])
-        splits[key] = Split(torch.from_numpy(pixels), torch.tensor(kept.label.to_numpy()), classes)
+        splits[key] = Split(torch.from_numpy(np.stack(images)), torch.tensor(labels), classes)
     return splits
 
 # %% ../nbs/04_layouts.ipynb #a8fa8455
@@ -218,9 +194,9 @@ def _check_rows(table: pd.DataFrame, right: pd.Series, text: str, path):
 # %% ../nbs/04_layouts.ipynb #4070abe1
 def _read_table(path, wanted: list, header: list | None = None, delimiter: str = ",") -> pd.DataFrame:
     "The wanted columns of a text file, by line number; without a `header` its first line has the names."
-    form = "in UTF-8 with commas (spreadsheets write UTF-16, semicolons or tabs too)"
+    form = "in UTF-8, with commas (spreadsheets write UTF-16, semicolons and tabs too)"
     try:
-        _check_regular(path)
+        require(Path(path).is_file(), "not a file, or not a regular one")
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = iter(lambda: file.readline(1_000_000), "")  # a damaged file may be one line without end
             reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
@@ -244,42 +220,30 @@ USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 # %% ../nbs/04_layouts.ipynb #ae51dcd6
 def _splits_of(table: pd.DataFrame, path) -> pd.Series:
     "The splits that FER2013's `Usage` column means. Raises `DataError`."
-    text = f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}"
-    _check_rows(table, table.Usage.isin(USAGE), text, path)
+    _check_rows(table, table.Usage.isin(USAGE), f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}", path)
     return table.Usage.map(USAGE)
 
+# %% ../nbs/04_layouts.ipynb #de6ee672
+def _own_names(names: pd.Series, path) -> pd.Series:
+    "Whether each row's name is its own, in its place. Raises `DataError` where names do not run upwards."
+    number, twice = names.str.extract(r"(\d+)\D*$")[0].astype(float), names.duplicated(keep=False)
+    once = number.mask(twice)
+    text = "image names are out of their running order. Was the file sorted? Download it again"
+    require(once.dropna().is_monotonic_increasing, text, path)
+    distance = (number - once.ffill().bfill()).abs()
+    return (names != "") & (~twice | (distance == distance.groupby(names).transform("min")))
+
 # %% ../nbs/04_layouts.ipynb #bf75ed3f
-def _with_votes(table: pd.DataFrame, path) -> pd.DataFrame:
-    "Votes as numbers. Raises `DataError` unless they are whole, not negative and not all zero."
+def read_votes(path, split: str | None = None) -> pd.DataFrame:
+    "FER+'s `fer2013new.csv`, or a split's `label.csv`, by line: split, image, votes, own. Raises `DataError`."
+    columns = [*(["image", "box"] if split else ["Usage", "Image name"]), *VOTES]
+    table = _read_table(path, columns, columns if split else None).rename(columns={"Image name": "image"})
     votes = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
     right = (votes.ge(0) & votes.lt(1e6) & votes.mod(1).eq(0)).all(axis=1) & votes.any(axis=1)
     text = "votes must be whole numbers from 0 up and not all zero. Download the file again"
     _check_rows(table, right, text, path)
-    return table.assign(**votes.astype(int))
-
-# %% ../nbs/04_layouts.ipynb #7681fa2b
-def _numbers(names: pd.Series) -> pd.Series:
-    "The number in each image name, NaN where there is none."
-    return names.str.extract(r"(\d+)\D*$")[0].astype(float)
-
-# %% ../nbs/04_layouts.ipynb #72b7f1f4
-def read_votes(path) -> pd.DataFrame:
-    "FER+'s `fer2013new.csv`, by line: split, image (a name or nothing), ten votes. Raises `DataError`."
-    table = _read_table(path, ["Usage", "Image name", *VOTES]).rename(columns={"Image name": "image"})
-    table = _with_votes(table.assign(split=_splits_of(table, path)), path)
-    once = _numbers(table.image[~table.image.duplicated(keep=False)]).dropna()
-    text = "image names are out of their running order. Was the file sorted? Download it again"
-    require(once.is_monotonic_increasing, text, path)
-    return table
-
-# %% ../nbs/04_layouts.ipynb #de6ee672
-def own_rows(votes: pd.DataFrame) -> pd.DataFrame:
-    "The named rows, each name once: the row whose name is in its place in the running order."
-    named = votes[votes.image != ""]
-    twice, number = named.image.duplicated(keep=False), _numbers(named.image)
-    require(number[twice].notna().all(), "an image name stands twice among the votes, and has no number")
-    distance = (number - number.mask(twice).ffill().bfill()).abs().sort_values(kind="stable")
-    return named.loc[distance.index].drop_duplicates("image").sort_index()
+    splits, own = split or _splits_of(table, path), _own_names(table.image, path)
+    return table.assign(split=splits, own=own, **votes.astype(int))
 
 # %% ../nbs/04_layouts.ipynb #5d7a2ac1
 def _pixels(text: str, path, line: int) -> np.ndarray:
@@ -299,11 +263,11 @@ def _fer_csv(pixels: Path, votes: Path) -> tuple:
     table, faces = read_votes(votes), _read_table(pixels, ["Usage", "pixels"])
     text = f"{len(faces):,} rows of pixels, but {len(table):,} of votes. Are they of one edition, and whole?"
     require(len(faces) == len(table), text, pixels)
-    faces["split"], table["pixels"], table["line"] = _splits_of(faces, pixels), [*faces.pixels], faces.index
-    text = "Usage is {Usage}, but not in the row of votes. Row by row they must agree"
-    _check_rows(faces, faces.split == table.split.to_numpy(), text, pixels)
+    right = _splits_of(faces, pixels) == table.split.to_numpy()
+    _check_rows(faces, right, "Usage is {Usage}, but not for the votes. Row by row they must agree", pixels)
+    table["pixels"], table["line"] = faces.pixels.to_numpy(), faces.index
     found = Found(f"{pixels.name} + {votes.name}", RULE + "; joined row by row", votes.name)
-    if _numbers(table.image).isna().mean() > 0.5:
+    if table.image.str.contains("[0-9]").mean() < 0.5:
         found.notes.append("the order of the votes could not be checked: most image names have no number")
     return table, lambda row: _pixels(row.pixels, pixels, row.line), found
 
@@ -312,20 +276,14 @@ _OLDER_VOTES = ("the votes are those of label.csv, for want of fer2013new.csv. T
                 "train, 36 valid and 46 test images, as much as methods differ by. Put the published "
                 "fer2013new.csv beside the folders")
 
-# %% ../nbs/04_layouts.ipynb #6bd16345
-def _read_labels(path, split: str) -> pd.DataFrame:
-    "The votes of one folder's `label.csv`, as from `read_votes`. Raises `DataError` with the line."
-    header = ["image", "box", *VOTES]
-    return _with_votes(_read_table(path, header, header).assign(split=split), path)
-
 # %% ../nbs/04_layouts.ipynb #fbd44ea2
 def _fer_votes(lists: pd.DataFrame, votes: Path | None) -> tuple:
     "The votes for folders of faces, the published ones or each folder's `label.csv`; and what was found."
     source, warned = (votes.name, []) if votes else ("label.csv", [_OLDER_VOTES])
-    pairs = zip(lists.path, lists.split, strict=True)
-    table = read_votes(votes) if votes else pd.concat([_read_labels(*pair) for pair in pairs], ignore_index=True)
-    rule = f"{RULE}; votes from {source}, by image name"
-    return own_rows(table), Found("FER+ folders", rule, source, warned=warned)
+    found = Found("FER+ folders", f"{RULE}; votes from {source}, by image name", source, warned=warned)
+    tables = [read_votes(path, split) for path, split in zip(lists.path, lists.split, strict=True)]
+    table = read_votes(votes) if votes else pd.concat(tables)
+    return table[table.own].drop_duplicates(["split", "image"]), found
 
 # %% ../nbs/04_layouts.ipynb #931d3d86
 def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
@@ -336,8 +294,8 @@ def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
     text = f"no fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes, in {root}.\n\n"
     require(len(pngs) and (votes or len(lists)), text + recipe("fer2013plus"))
     faces, found = _fer_votes(lists, votes)
-    absent, table = faces[~faces.image.isin(pngs.image)], faces.merge(pngs, on=["split", "image"])
-    text = f"{len(absent):,} images have votes but no file, such as {' '.join(absent.image[:1])}. Unpack again"
+    absent, table = faces.image[~faces.image.isin(pngs.image)], faces.merge(pngs, on=["split", "image"])
+    text = f"{len(absent):,} images have votes but no file, such as {' '.join(absent[:1])}. Unpack them again"
     require(votes or absent.empty, text)
     for split in set(pngs.split) - set(table.split):
         raise DataError(f"the {split} folder has no image that has votes. Unpack it again, or remove it")
@@ -352,8 +310,8 @@ def _read_fer2013plus(root: Path, progress: Callable | None) -> tuple:
     votes = _find(files, "fer2013new.csv")
     pixels = _find(files, "fer2013.csv") or _find(files, "icml_face_data.csv")
     table, read, found = _fer_csv(pixels, votes) if pixels and votes else _fer_folders(root, files, votes)
-    labels, keep = majority(table[list(VOTES)])
-    kept = table.assign(label=labels)[keep.numpy()]
+    labels, keep = majority(table[list(VOTES)].to_numpy())
+    kept = table.assign(label=labels.numpy())[keep.numpy()]
     for split in set(table.split) - set(kept.split):
         raise DataError(f"no image is left in the {split} split: each has most votes for unknown or NF")
     found.notes.append(f"{len(table) - len(kept):,} of {len(table):,} faces thrown away: unknown or NF")
@@ -361,7 +319,6 @@ def _read_fer2013plus(root: Path, progress: Callable | None) -> tuple:
 
 # %% ../nbs/04_layouts.ipynb #5ce34f93
 RAF_LIST = "EmoLabel/list_patition_label.txt"
-_RAF_RULE = "the {} labels, 1 surprise .. 7 neutral"
 
 # %% ../nbs/04_layouts.ipynb #57b3431e
 def read_raf_list(path) -> pd.DataFrame:
@@ -382,19 +339,20 @@ def _raf_tree(listing: Path, files: list) -> tuple:
     text = "{image} is listed, but not in Image/aligned. Unpack aligned.zip there"
     _check_rows(table, table.path.notna(), text, listing)
     warned = _left_out([*aligned.values()], table.path, "not in the list")
-    return table, Found("RAF-DB, the official tree", _RAF_RULE.format("list's"), listing.name, warned=warned)
+    return table, Found("RAF-DB, the official tree", "1 surprise .. 7 neutral", listing.name, warned=warned)
 
 # %% ../nbs/04_layouts.ipynb #97752aba
 def _raf_mirror(root: Path, files: list) -> tuple:
     "RAF-DB from the common mirror: a table of faces by name, and what was found. Raises `DataError`."
-    images = _images(_by_folder(root, files))
+    table = _by_folder(root, files)
+    images = table[table.image & (table.name != "")]
     right = "train" in set(images.split) and set(images.name) <= set("1234567")
     text = f"no basic/{RAF_LIST}, and no folders train/1 to train/7 and no other, in {root}.\n\n"
     require(right, text + recipe("rafdb"))
-    images["image"], images["label"] = [path.name for path in images.path], images.name.astype(int) - 1
     lists = [path for path in files if path.name in ("train_labels.csv", "test_labels.csv")]
-    warned = _left_out(files, {*images.path, *lists}, "no images in class folders")
-    found = Found("RAF-DB, the mirror", _RAF_RULE.format("folders'"), "the folders' names", warned=warned)
+    warned = _left_out(files, [*images.path, *lists], "no images in class folders")
+    found = Found("RAF-DB, the mirror", "1 surprise .. 7 neutral", "the folders' names", warned=warned)
+    images = images.assign(label=images.name.astype(int) - 1, image=[path.name for path in images.path])
     return images.sort_values("image"), found
 
 # %% ../nbs/04_layouts.ipynb #4d222b9a
@@ -407,15 +365,15 @@ def _read_rafdb(root: Path, progress: Callable | None) -> tuple:
     return _read_splits(table, classes, lambda row: decode(row.path, 100, 3), progress), found
 
 # %% ../nbs/04_layouts.ipynb #42fc36cc
-def _check_classes(table: pd.DataFrame, images: pd.DataFrame, classes: list):
+def _check_classes(splits: set, classes: list, images: pd.DataFrame):
     "Raise `DataError` for fewer than two classes, names that cannot be, and classes without an image."
     text = f"{len(classes)} class folders; to classify takes two. Make a folder per class, in each split.\n\n"
     require(len(classes) > 1, text + recipe("folder"))
     for name in classes:
         text = f"the class folder {where(name)} looks like a split, or is not UTF-8 text. Rename it"
         require(name == where(name) and not _split_name(name), text)
-    wanted = pd.MultiIndex.from_product([set(table.split), classes])
-    for split, name in wanted.difference(pd.MultiIndex.from_frame(images[["split", "name"]]))[:1]:
+    there = pd.MultiIndex.from_frame(images[["split", "name"]])
+    for split, name in pd.MultiIndex.from_product([splits, classes]).difference(there)[:1]:
         text = f"{split}/{name}: no image in this class. Put images there ({', '.join(EXTENSIONS)}), or "
         raise DataError(text + "remove the class from every split")
 
@@ -435,10 +393,10 @@ def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
 def _list_folder(root: Path, seed: int) -> tuple:
     "A folder's images with their splits and labels, its classes, and what was found."
     files = _files(root)
-    table = _by_folder(root, files)
-    images, classes = _images(table), sorted(set(table.name) - {""})
-    _check_classes(table, images, classes)
-    images["label"] = images.name.map(classes.index)
+    table = _by_folder(root, files).query("name != ''")
+    images, classes = table[table.image], sorted(set(table.name))
+    _check_classes(set(table.split), classes, images)
+    images = images.assign(label=images.name.map(classes.index))
     warned = _left_out(files, images.path, "no images in class folders")
     found = Found("folders of splits and classes", "the folder's name", "the folders' names", warned=warned)
     if "all" in set(images.split):
@@ -451,14 +409,14 @@ def _read_folder(root: Path, progress: Callable | None, seed, size, channels, sk
     "Your own images, fitted to squares; `channels` None: grey if every image is. Raises `DataError`."
     right = channels in (None, 1, 3) and isinstance(size, int) and size > 0
     require(right, f"channels must be 1, 3 or None, and size in pixels; not {channels} and {size}")
-    images, classes, found = _list_folder(root, seed)
-    skipped = [] if skip_corrupt else None
-    splits = _read_splits(images, classes, lambda row: decode(row.path, size, channels or 3, True), progress, skipped)
-    grey = all(torch.equal(split.images[:, :1].expand_as(split.images), split.images) for split in splits.values())
-    if grey and channels is None:
-        splits = {key: Split(split.images[:, :1].clone(), split.labels, classes) for key, split in splits.items()}
+    table, classes, found = _list_folder(root, seed)
+    skipped, read = [], lambda row: decode(row.path, size, channels or 3, fit=True)
+    splits = _read_splits(table, classes, read, progress, skipped if skip_corrupt else None)
+    grey = {key: split.images[:, :1] for key, split in splits.items()}
+    if channels is None and all((grey[key] == split.images).all() for key, split in splits.items()):
+        splits = {key: Split(grey[key].clone(), split.labels, classes) for key, split in splits.items()}
     found.rule += f"; {size} × {size}, the middle"
-    found.warned += skipped or []
+    found.warned += skipped
     return splits, found
 
 # %% ../nbs/04_layouts.ipynb #248bab52
