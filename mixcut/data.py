@@ -27,7 +27,6 @@ from .paper import DATASETS
 class DataError(ValueError):
     "Data or options that cannot be used. The message says what is wrong, where, and what to do."
 
-# %% ../nbs/03_data.ipynb #57486759
 class DataWarning(UserWarning):
     "Data that can be used, but are not what the paper had, or not all that was there."
 
@@ -45,19 +44,15 @@ def require(right, text: str, path=None, line: int | None = None):
         raise DataError(text if path is None else f"{where(path, line)}: {text}")
 
 # %% ../nbs/03_data.ipynb #80cc0bc6
-def _check_images(images):
-    "Raise `DataError` unless the images are uint8 `[N, 1 or 3, H, W]`."
+def _check_split(images, labels, classes: tuple):
+    "Raise `DataError` unless images are uint8 `[N, 1 or 3, H, W]`, and labels int64 `[N]` of the classes."
     kind, shape = getattr(images, "dtype", type(images)), tuple(getattr(images, "shape", ()))
     right = torch.is_tensor(images) and kind == torch.uint8 and len(shape) == 4 and shape[1] in (1, 3)
     require(right, f"images must be a uint8 tensor [N, 1 or 3, H, W], not {kind} {shape}")
-
-# %% ../nbs/03_data.ipynb #a77dcebe
-def _check_labels(labels, number: int, classes: tuple):
-    "Raise `DataError` unless there are `number` labels, each in 0 .. len(classes) − 1."
     kind = getattr(labels, "dtype", type(labels))
     right = torch.is_tensor(labels) and kind == torch.int64 and labels.ndim == 1
     require(right, f"labels must be an int64 tensor [N], not {kind}")
-    require(len(labels) == number, f"{number:,} images but {len(labels):,} labels")
+    require(len(labels) == len(images), f"{len(images):,} images but {len(labels):,} labels")
     right = len(set(classes)) == len(classes) and all(isinstance(name, str) for name in classes)
     require(right, f"classes must be different names, not {classes}")
     outside = labels[(labels < 0) | (labels >= len(classes))][:1].tolist()
@@ -73,8 +68,7 @@ class Split:
 
     def __post_init__(self):
         self.classes = tuple(self.classes)
-        _check_images(self.images)
-        _check_labels(self.labels, len(self.images), self.classes)
+        _check_split(self.images, self.labels, self.classes)
 
     def __len__(self) -> int: return len(self.labels)
 
@@ -236,19 +230,17 @@ def _draw_splits(name: str, root, progress: Callable | None, seed: int, **sizes)
 # %% ../nbs/03_data.ipynb #12282811
 _RECIPES = {
     "fer2013plus": """FER2013Plus is the faces of FER2013 with the votes of FER+.
-1. Faces: from Kaggle, "Challenges in Representation Learning: Facial Expression Recognition Challenge"
-   (2013), after signing in and accepting its rules: fer2013.csv (in fer2013.tar.gz) or icml_face_data.csv.
-   The images were gathered from the web: research use only.
+1. Faces: fer2013.csv (in fer2013.tar.gz) or icml_face_data.csv from Kaggle, "Challenges in Representation
+   Learning: Facial Expression Recognition Challenge" (2013). Gathered from the web: research use only.
 2. Votes: fer2013new.csv from https://github.com/microsoft/FERPlus (Microsoft, MIT licence).
-3. Put both into one folder, the root:   root/fer2013.csv   root/fer2013new.csv
+3. Both in one folder, the root:   root/fer2013.csv   root/fer2013new.csv
 Or the folders that FER+'s script writes, and fer2013new.csv beside them:
    root/FER2013Train/*.png   root/FER2013Train/label.csv   and FER2013Valid, FER2013Test.""",
     "rafdb": """RAF-DB is given by its authors, on request, for non-commercial research only.
-It may not be passed on.
 1. Read the terms on http://www.whdeng.cn/raf/model1.html and ask by e-mail, from a university's address.
 2. Unpack the basic part, with the aligned images, into the root:
    root/basic/Image/aligned/train_00001_aligned.jpg   root/basic/EmoLabel/list_patition_label.txt
-The common mirror is read too:   root/DATASET/train/1/*.jpg .. 7   root/train_labels.csv   and so for test.
+The common mirror is read too:   root/DATASET/train/1/*.jpg .. 7   and so for test.
 The compound part is another task, and is refused.""",
     "folder": """Your own images, a folder per class, on your own terms:
    root/train/CLASS/*.png   root/valid/CLASS/*.png   root/test/CLASS/*.png   (valid and test may be missing),

@@ -26,6 +26,13 @@ from .data import RULE, DataError, DataWarning, Found, Split, majority, recipe, 
 from .faces import EXPRESSIONS, VOTES
 from .paper import DATASETS
 
+# %% ../nbs/04_layouts.ipynb #9d45c804
+USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
+RAF_LIST = "EmoLabel/list_patition_label.txt"
+EXTENSIONS = (*IMG_EXTENSIONS, ".avif", ".gif", ".jfif", ".jp2")  # of images
+_OLDER_VOTES = ("the votes are those of label.csv, for want of fer2013new.csv. They give other labels to 181 "
+                "train, 36 valid and 46 test images, as much as methods differ by. Put fer2013new.csv beside")
+
 # %% ../nbs/04_layouts.ipynb #016866bc
 def _files(folder: Path, above: tuple = ()) -> list:
     "The files in a folder and below it, by name: no hidden ones, and no link to a folder `above`."
@@ -40,9 +47,6 @@ def _files(folder: Path, above: tuple = ()) -> list:
         raise DataError(f"{where(folder)}: cannot be read ({error.strerror})") from error
     return files
 
-# %% ../nbs/04_layouts.ipynb #9083e514
-EXTENSIONS = (*IMG_EXTENSIONS, ".avif", ".gif", ".jfif", ".jp2")
-
 # %% ../nbs/04_layouts.ipynb #bde57a50
 def _left_out(files: list, used, why: str) -> list:
     "Notes on the files that are not used: how many of each folder and ending."
@@ -55,9 +59,10 @@ def _find(files: list, name: str) -> Path | None:
     "The file `name`, which may include folders, that is nearest to the top. Raises `DataError` for two."
     hits = [path for path in files if path.as_posix().endswith(f"/{name}")]
     top = min((len(path.parts) for path in hits), default=0)
-    places = [where(path.parent) for path in hits if len(path.parts) == top]
-    require(len(places) < 2, f"{name} is in {' and in '.join(places)}. Give the one that is meant as the root")
-    return min(hits, key=lambda path: len(path.parts), default=None)
+    hits = [path for path in hits if len(path.parts) == top]
+    places = " and in ".join(where(path.parent) for path in hits)
+    require(len(hits) < 2, f"{name} is in {places}. Give the one that is meant as the root")
+    return hits[0] if hits else None
 
 # %% ../nbs/04_layouts.ipynb #b848c19a
 _SPLIT_NAMES = {"train": "train", "training": "train", "trn": "train", "val": "valid", "valid": "valid",
@@ -85,8 +90,8 @@ def _find_splits(folders: set) -> dict:
         if found:
             splits, names = sorted(found.values()), ", ".join(where("/".join(place)) for place in found)
             right = splits in (["train"], ["test", "train"], ["train", "valid"], ["test", "train", "valid"])
-            text = f"{names} look like splits. Put one train, one valid and one test side by side, and rename "
-            require(right and len({place[:-1] for place in found}) == 1, text + "or move the others")
+            text = f"{names} look like splits. Put one train, one valid and one test side by side, and "
+            require(right and len({place[:-1] for place in found}) == 1, text + "rename or move the others")
             return found
     top = {parts[:1] for parts in folders if parts}
     return {top.pop() if len(top) == 1 else (): "all"}
@@ -164,7 +169,7 @@ def decode(
 
 # %% ../nbs/04_layouts.ipynb #2215e03b
 def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=None, skipped=None) -> dict:
-    "Split's name → `Split`, of what `read` makes of each row; errors are raised, or go to a list `skipped`."
+    "Split's name → `Split`, of what `read` makes of each row; errors are raised, or go to `skipped`."
     splits, done = {}, 0
     for key, rows in table.groupby("split", sort=False):
         images, labels = [], []
@@ -187,7 +192,7 @@ def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=N
 
 # %% ../nbs/04_layouts.ipynb #a8fa8455
 def _check_rows(table: pd.DataFrame, right: pd.Series, text: str, path):
-    "Raise `DataError` with the line of the first row that is not right; the text may name columns as {column}."
+    "Raise `DataError` with the line of the first row that is not right; {column} in the text is its value."
     for line, row in table[~right].head(1).iterrows():
         raise DataError(f"{where(path, line)}: {text.format(**row)}")
 
@@ -214,15 +219,6 @@ def _read_table(path, wanted: list, header: list | None = None, delimiter: str =
     lines, cells = zip(*rows, strict=True)
     return pd.DataFrame(cells, lines, header)[wanted]
 
-# %% ../nbs/04_layouts.ipynb #82dc6578
-USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
-
-# %% ../nbs/04_layouts.ipynb #ae51dcd6
-def _splits_of(table: pd.DataFrame, path) -> pd.Series:
-    "The splits that FER2013's `Usage` column means. Raises `DataError`."
-    _check_rows(table, table.Usage.isin(USAGE), f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}", path)
-    return table.Usage.map(USAGE)
-
 # %% ../nbs/04_layouts.ipynb #de6ee672
 def _own_names(names: pd.Series, path) -> pd.Series:
     "Whether each row's name is its own, in its place. Raises `DataError` where names do not run upwards."
@@ -235,15 +231,16 @@ def _own_names(names: pd.Series, path) -> pd.Series:
 
 # %% ../nbs/04_layouts.ipynb #bf75ed3f
 def read_votes(path, split: str | None = None) -> pd.DataFrame:
-    "FER+'s `fer2013new.csv`, or a split's `label.csv`, by line: split, image, votes, own. Raises `DataError`."
+    "By line of `fer2013new.csv`, or of a split's `label.csv`: split, image, votes, own. Raises `DataError`."
     columns = [*(["image", "box"] if split else ["Usage", "Image name"]), *VOTES]
     table = _read_table(path, columns, columns if split else None).rename(columns={"Image name": "image"})
     votes = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
     right = (votes.ge(0) & votes.lt(1e6) & votes.mod(1).eq(0)).all(axis=1) & votes.any(axis=1)
     text = "votes must be whole numbers from 0 up and not all zero. Download the file again"
     _check_rows(table, right, text, path)
-    splits, own = split or _splits_of(table, path), _own_names(table.image, path)
-    return table.assign(split=splits, own=own, **votes.astype(int))
+    splits = pd.Series(split, table.index) if split else table.Usage.map(USAGE)
+    _check_rows(table, splits.notna(), f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}", path)
+    return table.assign(split=splits, own=_own_names(table.image, path), **votes.astype(int))
 
 # %% ../nbs/04_layouts.ipynb #5d7a2ac1
 def _pixels(text: str, path, line: int) -> np.ndarray:
@@ -253,8 +250,8 @@ def _pixels(text: str, path, line: int) -> np.ndarray:
     except ValueError:
         values = np.empty(0)
     right = len(values) == 2304 and values.min() >= 0 and values.max() <= 255
-    wanted = "2,304 whole numbers (48 × 48 pixels) from 0 to 255, divided by blanks. Download the file again"
-    require(right, f"the pixels {text[:20]} … {text[-20:]} are not {wanted}", path, line)
+    wanted = "2,304 whole numbers (48 × 48 pixels) from 0 to 255. Download the file again"
+    require(right, f"{text[:20]} … {text[-20:]} are not {wanted}", path, line)
     return values.astype(np.uint8).reshape(1, 48, 48)
 
 # %% ../nbs/04_layouts.ipynb #55176417
@@ -263,18 +260,13 @@ def _fer_csv(pixels: Path, votes: Path) -> tuple:
     table, faces = read_votes(votes), _read_table(pixels, ["Usage", "pixels"])
     text = f"{len(faces):,} rows of pixels, but {len(table):,} of votes. Are they of one edition, and whole?"
     require(len(faces) == len(table), text, pixels)
-    right = _splits_of(faces, pixels) == table.split.to_numpy()
-    _check_rows(faces, right, "Usage is {Usage}, but not for the votes. Row by row they must agree", pixels)
+    text = "Usage is {Usage:.40}, but another for the votes. Row by row they must agree"
+    _check_rows(faces, faces.Usage == table.Usage.to_numpy(), text, pixels)
     table["pixels"], table["line"] = faces.pixels.to_numpy(), faces.index
     found = Found(f"{pixels.name} + {votes.name}", RULE + "; joined row by row", votes.name)
     if table.image.str.contains("[0-9]").mean() < 0.5:
         found.notes.append("the order of the votes could not be checked: most image names have no number")
     return table, lambda row: _pixels(row.pixels, pixels, row.line), found
-
-# %% ../nbs/04_layouts.ipynb #9d45c804
-_OLDER_VOTES = ("the votes are those of label.csv, for want of fer2013new.csv. They give other labels to 181 "
-                "train, 36 valid and 46 test images, as much as methods differ by. Put the published "
-                "fer2013new.csv beside the folders")
 
 # %% ../nbs/04_layouts.ipynb #fbd44ea2
 def _fer_votes(lists: pd.DataFrame, votes: Path | None) -> tuple:
@@ -317,15 +309,12 @@ def _read_fer2013plus(root: Path, progress: Callable | None) -> tuple:
     found.notes.append(f"{len(table) - len(kept):,} of {len(table):,} faces thrown away: unknown or NF")
     return _read_splits(kept, EXPRESSIONS, read, progress), found
 
-# %% ../nbs/04_layouts.ipynb #5ce34f93
-RAF_LIST = "EmoLabel/list_patition_label.txt"
-
 # %% ../nbs/04_layouts.ipynb #57b3431e
 def read_raf_list(path) -> pd.DataFrame:
     "RAF-DB's basic labels, by line: image, label 0..6, split. Raises `DataError` for other lists."
     table = _read_table(path, ["image", "label"], ["image", "label"], delimiter=" ")
     right = table.image.str.fullmatch(r"(train|test)_\d+\.jpg") & table.label.str.fullmatch("[1-7]")
-    text = "{image:.40} {label:.40} is not a name and a label of 1 to 7, such as train_00001.jpg 5. Labels to "
+    text = "{image:.40} {label:.40} is no name with a label of 1 to 7, such as train_00001.jpg 5. Labels to "
     _check_rows(table, right, f"{text}11 are RAF-DB's compound list: use basic/{RAF_LIST}", path)
     _check_rows(table, ~table.image.duplicated(), "{image} is listed a second time", path)
     return table.assign(label=table.label.astype(int) - 1, split=table.image.str.partition("_")[0])
@@ -415,7 +404,6 @@ def _read_folder(root: Path, progress: Callable | None, seed, size, channels, sk
     grey = {key: split.images[:, :1] for key, split in splits.items()}
     if channels is None and all((grey[key] == split.images).all() for key, split in splits.items()):
         splits = {key: Split(grey[key].clone(), split.labels, classes) for key, split in splits.items()}
-    found.rule += f"; {size} × {size}, the middle"
     found.warned += skipped
     return splits, found
 
