@@ -120,8 +120,9 @@ def _count_table(name: str, splits: dict) -> pd.DataFrame:
 # %% ../nbs/03_data.ipynb #6bfa1d82
 def differences(name: str, splits: dict) -> list:
     "Where counts differ from the paper's: for each split the total or, if it agrees, the classes."
-    table, texts = _count_table(name, splits), []
-    for key in [key for key in splits if f"{key}, paper" in table]:
+    wanted, table = DATASETS[name].counts if name in DATASETS else {}, _count_table(name, splits)
+    texts = [f"{key}: missing" for key in wanted if key not in splits]
+    for key in [key for key in splits if key in wanted]:
         paper = table[f"{key}, paper"].dropna()
         differ = paper.index[table.loc[paper.index, key] != paper]
         rows = ["total"] if "total" in differ else differ
@@ -262,18 +263,16 @@ def recipe(name: str) -> str:
 
 # %% ../nbs/03_data.ipynb #a6add8f0
 def _finish(data: Dataset):
-    "Add copies and the checksum to what was found; warn of what is not as in the paper."
+    "Add the checksum and copies to what was found; warn of what is left out or not as in the paper."
     found, differ = data.found, "; ".join(differences(data.name, data.splits))
+    found.checksum = data.fingerprint
     copies = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
               for (key, other), mask in find_copies(data.splits).items() if mask.any()]
-    found.checksum = data.fingerprint
     found.notes = found.warned + found.notes + (copies or ["copies: no image is in two splits"])
-    if texts := found.warned:
-        more = [f"and {len(texts) - 20:,} more, see found.notes"] if len(texts) > 20 else []
-        warnings.warn(f"{data.name}: {'; '.join(texts[:20] + more)}", DataWarning, stacklevel=3)
-    if differ:
-        text = f"{data.name} ({found.layout}) differs from the paper's counts: {differ}"
-        warnings.warn(text, DataWarning, stacklevel=3)
+    texts = found.warned[:20] + ["and more, see found.notes"] * (len(found.warned) > 20)
+    texts += [f"counts differ from the paper's: {differ}"] if differ else []
+    if texts:
+        warnings.warn(f"{data.name} ({found.layout}): {'; '.join(texts)}", DataWarning, stacklevel=3)
 
 # %% ../nbs/03_data.ipynb #c9ce14d3
 def _read_disk(name: str, root, progress: Callable | None, **options) -> tuple:

@@ -7,7 +7,6 @@ __all__ = ['decode']
 
 # %% ../nbs/04_layouts.ipynb #82688761
 import csv
-import os
 import re
 import warnings
 from collections import Counter
@@ -36,7 +35,7 @@ _OLDER_VOTES = ("the votes are those of label.csv, for want of fer2013new.csv. T
 # %% ../nbs/04_layouts.ipynb #016866bc
 def _files(folder: Path, above: tuple = ()) -> list:
     "The files in a folder and below it, by name: no hidden ones, and no link to a folder `above`."
-    files, here = [], os.path.realpath(folder)
+    files, here = [], folder.resolve()
     if here in above:
         return files
     try:
@@ -64,7 +63,7 @@ def _find(files: list, name: str) -> Path | None:
     require(len(hits) < 2, f"{name} is in {places}. Give the one that is meant as the root")
     return hits[0] if hits else None
 
-# %% ../nbs/04_layouts.ipynb #b848c19a
+# %% ../nbs/04_layouts.ipynb #166ef82d
 _SPLIT_NAMES = {"train": "train", "training": "train", "trn": "train", "val": "valid", "valid": "valid",
                 "validation": "valid", "dev": "valid", "public test": "valid", "publictest": "valid",
                 "test": "test", "testing": "test", "tst": "test", "private test": "test",
@@ -72,7 +71,6 @@ _SPLIT_NAMES = {"train": "train", "training": "train", "trn": "train", "val": "v
 _FILLERS = set("aligned class classes crop cropped data dataset db face faces fer ferplus folder image "
                "images img imgs raf set sets split splits".split())
 
-# %% ../nbs/04_layouts.ipynb #166ef82d
 def _split_name(folder: str) -> str | None:
     "`train`, `valid` or `test`; None for no split's name, `?` for one that is not clear."
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder).lower()
@@ -103,7 +101,7 @@ def _by_folder(root: Path, files: list) -> pd.DataFrame:
     found = _find_splits(set(folders))
     depth = len(next(iter(found)))
     splits = [found.get(parts[:depth]) for parts in folders]
-    names = ["".join(parts[depth:depth + 1]) for parts in folders]
+    names = [where("".join(parts[depth:depth + 1])) for parts in folders]
     images = [path.suffix.lower() in EXTENSIONS for path in files]
     return pd.DataFrame({"path": files, "split": splits, "name": names, "image": images}).dropna()
 
@@ -143,7 +141,7 @@ def _open(path) -> Image.Image:
         ImageOps.exif_transpose(image, in_place=True)
     return _opaque(_eight_bits(image, deep), path)
 
-# %% ../nbs/04_layouts.ipynb #bbd605b1
+# %% ../nbs/04_layouts.ipynb #305bed98
 def fit_square(image: Image.Image, size: int) -> Image.Image:
     "The shorter side scaled to `size` (antialiased), then the middle."
     return F.center_crop(F.resize(image, size, antialias=True), size)
@@ -164,8 +162,7 @@ def decode(
     image = fit_square(image, size) if fit else image
     text = f"{image.width} × {image.height} pixels, not {size} × {size}. Is it from another edition?"
     require(size is None or image.size == (size, size), text, path)
-    pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return np.atleast_3d(image).transpose(2, 0, 1)
 
 # %% ../nbs/04_layouts.ipynb #2215e03b
 def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=None, skipped=None) -> dict:
@@ -216,28 +213,27 @@ def _read_table(path, wanted: list, header: list | None = None, delimiter: str =
     for line, cells in rows:
         text = f"{len(cells)} cells, not {len(header)}. Is the file cut short?"
         require(len(cells) == len(header), text, path, line)
-    lines, cells = zip(*rows, strict=True)
-    return pd.DataFrame(cells, lines, header)[wanted]
+    return pd.DataFrame([cells for _, cells in rows], [line for line, _ in rows], header)[wanted]
 
 # %% ../nbs/04_layouts.ipynb #de6ee672
 def _own_names(names: pd.Series, path) -> pd.Series:
     "Whether each row's name is its own, in its place. Raises `DataError` where names do not run upwards."
     number, twice = names.str.extract(r"(\d+)\D*$")[0].astype(float), names.duplicated(keep=False)
     once = number.mask(twice)
-    text = "image names are out of their running order. Was the file sorted? Download it again"
-    require(once.dropna().is_monotonic_increasing, text, path)
+    right = once.dropna().is_monotonic_increasing
+    require(right, "image names are out of their running order. Was it sorted? Download it again", path)
     distance = (number - once.ffill().bfill()).abs()
     return (names != "") & (~twice | (distance == distance.groupby(names).transform("min")))
 
 # %% ../nbs/04_layouts.ipynb #bf75ed3f
 def read_votes(path, split: str | None = None) -> pd.DataFrame:
     "By line of `fer2013new.csv`, or of a split's `label.csv`: split, image, votes, own. Raises `DataError`."
-    columns = [*(["image", "box"] if split else ["Usage", "Image name"]), *VOTES]
-    table = _read_table(path, columns, columns if split else None).rename(columns={"Image name": "image"})
+    header = ["image", "box", *VOTES] if split else None
+    table = _read_table(path, header or ["Usage", "Image name", *VOTES], header)
+    table = table.rename(columns={"Image name": "image"})
     votes = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
     right = (votes.ge(0) & votes.lt(1e6) & votes.mod(1).eq(0)).all(axis=1) & votes.any(axis=1)
-    text = "votes must be whole numbers from 0 up and not all zero. Download the file again"
-    _check_rows(table, right, text, path)
+    _check_rows(table, right, "votes must be whole numbers from 0 up, not all zero. Download it again", path)
     splits = pd.Series(split, table.index) if split else table.Usage.map(USAGE)
     _check_rows(table, splits.notna(), f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}", path)
     return table.assign(split=splits, own=_own_names(table.image, path), **votes.astype(int))
@@ -272,22 +268,22 @@ def _fer_csv(pixels: Path, votes: Path) -> tuple:
 def _fer_votes(lists: pd.DataFrame, votes: Path | None) -> tuple:
     "The votes for folders of faces, the published ones or each folder's `label.csv`; and what was found."
     source, warned = (votes.name, []) if votes else ("label.csv", [_OLDER_VOTES])
+    pairs = [(votes, None)] if votes else zip(lists.path, lists.split, strict=True)
+    table = pd.concat([read_votes(path, split) for path, split in pairs])
     found = Found("FER+ folders", f"{RULE}; votes from {source}, by image name", source, warned=warned)
-    tables = [read_votes(path, split) for path, split in zip(lists.path, lists.split, strict=True)]
-    table = read_votes(votes) if votes else pd.concat(tables)
     return table[table.own].drop_duplicates(["split", "image"]), found
 
 # %% ../nbs/04_layouts.ipynb #931d3d86
 def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
     "FER2013Plus from folders of PNG files: a table of faces, how to read one, and what was found."
     table = _by_folder(root, files)
-    table["image"] = [path.name for path in table.path]
+    table["image"] = [where(path.name) for path in table.path]
     lists, pngs = table[table.image == "label.csv"], table[table.image.str.lower().str.endswith(".png")]
     text = f"no fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes, in {root}.\n\n"
     require(len(pngs) and (votes or len(lists)), text + recipe("fer2013plus"))
     faces, found = _fer_votes(lists, votes)
     absent, table = faces.image[~faces.image.isin(pngs.image)], faces.merge(pngs, on=["split", "image"])
-    text = f"{len(absent):,} images have votes but no file, such as {' '.join(absent[:1])}. Unpack them again"
+    text = f"{len(absent):,} images have votes but no file, such as {' '.join(absent[:1])}. Unpack again"
     require(votes or absent.empty, text)
     for split in set(pngs.split) - set(table.split):
         raise DataError(f"the {split} folder has no image that has votes. Unpack it again, or remove it")
@@ -325,8 +321,7 @@ def _raf_tree(listing: Path, files: list) -> tuple:
     table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
     aligned = {path.name: path for path in files if path.parent == folder}
     table["path"] = table.image.str.replace(".jpg", "_aligned.jpg").map(aligned)
-    text = "{image} is listed, but not in Image/aligned. Unpack aligned.zip there"
-    _check_rows(table, table.path.notna(), text, listing)
+    _check_rows(table, table.path.notna(), "{image} is not in Image/aligned: unpack it there", listing)
     warned = _left_out([*aligned.values()], table.path, "not in the list")
     return table, Found("RAF-DB, the official tree", "1 surprise .. 7 neutral", listing.name, warned=warned)
 
@@ -341,8 +336,8 @@ def _raf_mirror(root: Path, files: list) -> tuple:
     lists = [path for path in files if path.name in ("train_labels.csv", "test_labels.csv")]
     warned = _left_out(files, [*images.path, *lists], "no images in class folders")
     found = Found("RAF-DB, the mirror", "1 surprise .. 7 neutral", "the folders' names", warned=warned)
-    images = images.assign(label=images.name.astype(int) - 1, image=[path.name for path in images.path])
-    return images.sort_values("image"), found
+    order = np.argsort([path.name for path in images.path])
+    return images.assign(label=images.name.astype(int) - 1).iloc[order], found
 
 # %% ../nbs/04_layouts.ipynb #4d222b9a
 def _read_rafdb(root: Path, progress: Callable | None) -> tuple:
@@ -359,8 +354,8 @@ def _check_classes(splits: set, classes: list, images: pd.DataFrame):
     text = f"{len(classes)} class folders; to classify takes two. Make a folder per class, in each split.\n\n"
     require(len(classes) > 1, text + recipe("folder"))
     for name in classes:
-        text = f"the class folder {where(name)} looks like a split, or is not UTF-8 text. Rename it"
-        require(name == where(name) and not _split_name(name), text)
+        text = f"the class folder {name} looks like a split, or its name is not UTF-8 text. Rename it"
+        require("\N{REPLACEMENT CHARACTER}" not in name and not _split_name(name), text)
     there = pd.MultiIndex.from_frame(images[["split", "name"]])
     for split, name in pd.MultiIndex.from_product([splits, classes]).difference(there)[:1]:
         text = f"{split}/{name}: no image in this class. Put images there ({', '.join(EXTENSIONS)}), or "
