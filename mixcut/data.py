@@ -55,8 +55,9 @@ def _check_split(images, labels, classes: tuple):
     require(len(labels) == len(images), f"{len(images):,} images but {len(labels):,} labels")
     right = len(set(classes)) == len(classes) and all(isinstance(name, str) for name in classes)
     require(right, f"classes must be different names, not {classes}")
-    outside = labels[(labels < 0) | (labels >= len(classes))][:1].tolist()
-    require(not outside, f"label {outside} is not of 0 to {len(classes) - 1}, the {len(classes)} classes")
+    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
+    right = 0 <= low and high < len(classes)
+    require(right, f"labels run from {low} to {high}, but there are {len(classes)} classes")
 
 # %% ../nbs/03_data.ipynb #f85d2a16
 @dataclass(eq=False, repr=False)

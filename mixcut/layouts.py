@@ -30,7 +30,7 @@ USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 RAF_LIST = "EmoLabel/list_patition_label.txt"
 EXTENSIONS = (*IMG_EXTENSIONS, ".avif", ".gif", ".jfif", ".jp2")  # of images
 _OLDER_VOTES = ("the votes are those of label.csv, for want of fer2013new.csv. They give other labels to 181 "
-                "train, 36 valid and 46 test images, as much as methods differ by. Put fer2013new.csv beside")
+                "train, 36 valid and 46 test images, as much as methods differ by. Put the published one in")
 
 # %% ../nbs/04_layouts.ipynb #016866bc
 def _files(folder: Path, above: tuple = ()) -> list:
@@ -96,14 +96,15 @@ def _find_splits(folders: set) -> dict:
 
 # %% ../nbs/04_layouts.ipynb #5d96962f
 def _by_folder(root: Path, files: list) -> pd.DataFrame:
-    "path, split, name (of the class, or empty) and whether it is an image, of the files in splits' folders."
+    "path, split and name (of the class, or empty) of the files in splits' folders, and whether it is an image."
     folders = [path.relative_to(root).parts[:-1] for path in files]
     found = _find_splits(set(folders))
     depth = len(next(iter(found)))
-    splits = [found.get(parts[:depth]) for parts in folders]
-    names = [where("".join(parts[depth:depth + 1])) for parts in folders]
-    images = [path.suffix.lower() in EXTENSIONS for path in files]
-    return pd.DataFrame({"path": files, "split": splits, "name": names, "image": images}).dropna()
+    table = pd.DataFrame({"path": files}, dtype=object)
+    table["split"] = [found.get(parts[:depth]) for parts in folders]
+    table["name"] = [where("".join(parts[depth:depth + 1])) for parts in folders]
+    table["image"] = np.array([path.suffix.lower() in EXTENSIONS for path in files], bool)
+    return table.dropna()
 
 # %% ../nbs/04_layouts.ipynb #e15bcef6
 def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
@@ -111,7 +112,7 @@ def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
-            raise ValueError(f"pixels from {values.min()} to {values.max()}, not whole numbers of 16 bits")
+            raise ValueError(f"{values.dtype} pixels from {values.min()} to {values.max()}, not 0 to 65535")
         image = Image.fromarray((values >> 8).astype(np.uint8))
     if deep and np.asarray(image.convert("RGB")).max() < 64:
         raise ValueError("its 16 bits stay under a quarter of white, as if they were fewer")
@@ -123,7 +124,7 @@ def _opaque(image: Image.Image, path) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getextrema()[3][1] == 0:
-            warnings.warn(f"{where(path)}: all is transparent, and becomes white", DataWarning, stacklevel=4)
+            warnings.warn(f"{where(path)}: every pixel is transparent; now white", DataWarning, stacklevel=4)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
@@ -182,8 +183,8 @@ def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=N
             if progress and (done % 512 == 0 or done == len(table)):
                 progress(done, len(table), "reading images")
         for label in set(rows.label) - set(labels):
-            text = "no image of this class can be decoded. Put good images there, or remove it everywhere"
-            raise DataError(f"{key}/{classes[label]}: {text}. {' '.join(skipped[:3])}")
+            text = f"{key}/{classes[label]}: no image of this class can be decoded. Put good images there, or "
+            raise DataError(f"{text}remove the class from every split. {' '.join(skipped[:3])}")
         splits[key] = Split(torch.from_numpy(np.stack(images)), torch.tensor(labels), classes)
     return splits
 
@@ -233,9 +234,9 @@ def read_votes(path, split: str | None = None) -> pd.DataFrame:
     table = table.rename(columns={"Image name": "image"})
     votes = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
     right = (votes.ge(0) & votes.lt(1e6) & votes.mod(1).eq(0)).all(axis=1) & votes.any(axis=1)
-    _check_rows(table, right, "votes must be whole numbers from 0 up, not all zero. Download it again", path)
+    _check_rows(table, right, "votes must be whole numbers from 0 up, not all zero. Download again", path)
     splits = pd.Series(split, table.index) if split else table.Usage.map(USAGE)
-    _check_rows(table, splits.notna(), f"Usage is {{Usage:.40}}, not one of {', '.join(USAGE)}", path)
+    _check_rows(table, splits.notna(), f"Usage is {{Usage!r:.40}}, not one of {', '.join(USAGE)}", path)
     return table.assign(split=splits, own=_own_names(table.image, path), **votes.astype(int))
 
 # %% ../nbs/04_layouts.ipynb #5d7a2ac1
@@ -244,10 +245,10 @@ def _pixels(text: str, path, line: int) -> np.ndarray:
     try:
         values = np.fromstring(text, dtype=np.int64, sep=" ")
     except ValueError:
-        values = np.empty(0)
-    right = len(values) == 2304 and values.min() >= 0 and values.max() <= 255
-    wanted = "2,304 whole numbers (48 × 48 pixels) from 0 to 255. Download the file again"
-    require(right, f"{text[:20]} … {text[-20:]} are not {wanted}", path, line)
+        raise DataError(f"{where(path, line)}: the pixels are not all whole numbers. Download again") from None
+    low, high = values.min(initial=0), values.max(initial=0)
+    text = f"{len(values):,} pixels from {low} to {high}, not 2,304 (48 × 48) from 0 to 255. Is it cut short?"
+    require(len(values) == 2304 and low >= 0 and high <= 255, text, path, line)
     return values.astype(np.uint8).reshape(1, 48, 48)
 
 # %% ../nbs/04_layouts.ipynb #55176417
@@ -256,7 +257,7 @@ def _fer_csv(pixels: Path, votes: Path) -> tuple:
     table, faces = read_votes(votes), _read_table(pixels, ["Usage", "pixels"])
     text = f"{len(faces):,} rows of pixels, but {len(table):,} of votes. Are they of one edition, and whole?"
     require(len(faces) == len(table), text, pixels)
-    text = "Usage is {Usage:.40}, but another for the votes. Row by row they must agree"
+    text = "Usage is {Usage!r:.40}, but another for the votes. Row by row they must agree"
     _check_rows(faces, faces.Usage == table.Usage.to_numpy(), text, pixels)
     table["pixels"], table["line"] = faces.pixels.to_numpy(), faces.index
     found = Found(f"{pixels.name} + {votes.name}", RULE + "; joined row by row", votes.name)
@@ -277,19 +278,18 @@ def _fer_votes(lists: pd.DataFrame, votes: Path | None) -> tuple:
 def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
     "FER2013Plus from folders of PNG files: a table of faces, how to read one, and what was found."
     table = _by_folder(root, files)
-    table["image"] = [where(path.name) for path in table.path]
+    table = table.assign(image=pd.Series([where(path.name) for path in table.path], table.index, str))
     lists, pngs = table[table.image == "label.csv"], table[table.image.str.lower().str.endswith(".png")]
     text = f"no fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes, in {root}.\n\n"
     require(len(pngs) and (votes or len(lists)), text + recipe("fer2013plus"))
     faces, found = _fer_votes(lists, votes)
-    absent, table = faces.image[~faces.image.isin(pngs.image)], faces.merge(pngs, on=["split", "image"])
-    text = f"{len(absent):,} images have votes but no file, such as {' '.join(absent[:1])}. Unpack again"
-    require(votes or absent.empty, text)
-    for split in set(pngs.split) - set(table.split):
-        raise DataError(f"the {split} folder has no image that has votes. Unpack it again, or remove it")
-    found.warned += [text] * (len(absent) > 0)
-    found.warned += _left_out(files, {*table.path, *lists.path, votes}, "no PNG files that have votes")
-    return table, lambda row: decode(row.path, 48, 1), found
+    for split in set(pngs.split) - set(faces.split):
+        raise DataError(f"there are no votes for the {split} images. Put fer2013new.csv beside the folders")
+    faces = faces[faces.split.isin(table.split)].merge(pngs, on=["split", "image"], how="left")
+    for row in faces[faces.path.isna()].itertuples():
+        raise DataError(f"{row.image} has votes, but is not in the {row.split} folder. Unpack it again")
+    found.warned += _left_out(files, {*faces.path, *lists.path, votes}, "not PNG files that have votes")
+    return faces, lambda row: decode(row.path, 48, 1), found
 
 # %% ../nbs/04_layouts.ipynb #578e5f3c
 def _read_fer2013plus(root: Path, progress: Callable | None) -> tuple:
@@ -310,8 +310,8 @@ def read_raf_list(path) -> pd.DataFrame:
     "RAF-DB's basic labels, by line: image, label 0..6, split. Raises `DataError` for other lists."
     table = _read_table(path, ["image", "label"], ["image", "label"], delimiter=" ")
     right = table.image.str.fullmatch(r"(train|test)_\d+\.jpg") & table.label.str.fullmatch("[1-7]")
-    text = "{image:.40} {label:.40} is no name with a label of 1 to 7, such as train_00001.jpg 5. Labels to "
-    _check_rows(table, right, f"{text}11 are RAF-DB's compound list: use basic/{RAF_LIST}", path)
+    text = "{image:.40} {label:.40} is not a name and a label of 1 to 7, such as train_00001.jpg 5. Labels "
+    _check_rows(table, right, f"{text}to 11 are RAF-DB's compound list: use basic/{RAF_LIST}", path)
     _check_rows(table, ~table.image.duplicated(), "{image} is listed a second time", path)
     return table.assign(label=table.label.astype(int) - 1, split=table.image.str.partition("_")[0])
 
@@ -323,7 +323,7 @@ def _raf_tree(listing: Path, files: list) -> tuple:
     table["path"] = table.image.str.replace(".jpg", "_aligned.jpg").map(aligned)
     _check_rows(table, table.path.notna(), "{image} is not in Image/aligned: unpack it there", listing)
     warned = _left_out([*aligned.values()], table.path, "not in the list")
-    return table, Found("RAF-DB, the official tree", "1 surprise .. 7 neutral", listing.name, warned=warned)
+    return table, Found("RAF-DB, the official tree", "labels 1 to 7", listing.name, warned=warned)
 
 # %% ../nbs/04_layouts.ipynb #97752aba
 def _raf_mirror(root: Path, files: list) -> tuple:
@@ -335,7 +335,7 @@ def _raf_mirror(root: Path, files: list) -> tuple:
     require(right, text + recipe("rafdb"))
     lists = [path for path in files if path.name in ("train_labels.csv", "test_labels.csv")]
     warned = _left_out(files, [*images.path, *lists], "no images in class folders")
-    found = Found("RAF-DB, the mirror", "1 surprise .. 7 neutral", "the folders' names", warned=warned)
+    found = Found("RAF-DB, the mirror", "labels 1 to 7", "the folders' names", warned=warned)
     order = np.argsort([path.name for path in images.path])
     return images.assign(label=images.name.astype(int) - 1).iloc[order], found
 
@@ -377,8 +377,8 @@ def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
 def _list_folder(root: Path, seed: int) -> tuple:
     "A folder's images with their splits and labels, its classes, and what was found."
     files = _files(root)
-    table = _by_folder(root, files).query("name != ''")
-    images, classes = table[table.image], sorted(set(table.name))
+    table = _by_folder(root, files)
+    images, classes = table[table.image & (table.name != "")], sorted(set(table.name) - {""})
     _check_classes(set(table.split), classes, images)
     images = images.assign(label=images.name.map(classes.index))
     warned = _left_out(files, images.path, "no images in class folders")
