@@ -96,7 +96,7 @@ def _find_splits(folders: set) -> dict:
 
 # %% ../nbs/04_layouts.ipynb #5d96962f
 def _by_folder(root: Path, files: list) -> pd.DataFrame:
-    "path, split and name (of the class, or empty) of the files in splits' folders, and whether it is an image."
+    "path, split, name (of the class, or empty) and image (is it one?) of the files in splits' folders."
     folders = [path.relative_to(root).parts[:-1] for path in files]
     found = _find_splits(set(folders))
     depth = len(next(iter(found)))
@@ -124,7 +124,7 @@ def _opaque(image: Image.Image, path) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getextrema()[3][1] == 0:
-            warnings.warn(f"{where(path)}: every pixel is transparent; now white", DataWarning, stacklevel=4)
+            warnings.warn(f"{where(path)}: every pixel is transparent, so white", DataWarning, stacklevel=4)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
@@ -166,26 +166,27 @@ def decode(
     return np.atleast_3d(image).transpose(2, 0, 1)
 
 # %% ../nbs/04_layouts.ipynb #2215e03b
-def _read_splits(table: pd.DataFrame, classes: tuple, read: Callable, progress=None, skipped=None) -> dict:
-    "Split's name → `Split`, of what `read` makes of each row; errors are raised, or go to `skipped`."
-    splits, done = {}, 0
+def _read_images(table: pd.DataFrame, read: Callable, progress=None, skipped: list | None = None) -> dict:
+    "Index → the image that `read` makes of each row; errors are raised, or go to `skipped`."
+    images = {}
+    for done, row in enumerate(table.itertuples(), 1):
+        try:
+            images[row.Index] = read(row)
+        except DataError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
+        if progress and (done % 512 == 0 or done == len(table)):
+            progress(done, len(table), "reading images")
+    return images
+
+# %% ../nbs/04_layouts.ipynb #3c6243e5
+def _to_splits(table: pd.DataFrame, images: dict, classes: tuple) -> dict:
+    "Split's name → `Split`, of a table with split and label."
+    splits = {}
     for key, rows in table.groupby("split", sort=False):
-        images, labels = [], []
-        for row in rows.itertuples():
-            try:
-                images.append(read(row))
-                labels.append(row.label)
-            except DataError as error:
-                if skipped is None:
-                    raise
-                skipped.append(str(error))
-            done += 1
-            if progress and (done % 512 == 0 or done == len(table)):
-                progress(done, len(table), "reading images")
-        for label in set(rows.label) - set(labels):
-            text = f"{key}/{classes[label]}: no image of this class can be decoded. Put good images there, or "
-            raise DataError(f"{text}remove the class from every split. {' '.join(skipped[:3])}")
-        splits[key] = Split(torch.from_numpy(np.stack(images)), torch.tensor(labels), classes)
+        pixels = torch.from_numpy(np.stack([images[i] for i in rows.index]))
+        splits[key] = Split(pixels, torch.tensor(rows.label.to_numpy()), classes)
     return splits
 
 # %% ../nbs/04_layouts.ipynb #a8fa8455
@@ -234,7 +235,7 @@ def read_votes(path, split: str | None = None) -> pd.DataFrame:
     table = table.rename(columns={"Image name": "image"})
     votes = table[list(VOTES)].apply(pd.to_numeric, errors="coerce")
     right = (votes.ge(0) & votes.lt(1e6) & votes.mod(1).eq(0)).all(axis=1) & votes.any(axis=1)
-    _check_rows(table, right, "votes must be whole numbers from 0 up, not all zero. Download again", path)
+    _check_rows(table, right, "votes must be whole numbers from 0 up and not all zero", path)
     splits = pd.Series(split, table.index) if split else table.Usage.map(USAGE)
     _check_rows(table, splits.notna(), f"Usage is {{Usage!r:.40}}, not one of {', '.join(USAGE)}", path)
     return table.assign(split=splits, own=_own_names(table.image, path), **votes.astype(int))
@@ -303,7 +304,7 @@ def _read_fer2013plus(root: Path, progress: Callable | None) -> tuple:
     for split in set(table.split) - set(kept.split):
         raise DataError(f"no image is left in the {split} split: each has most votes for unknown or NF")
     found.notes.append(f"{len(table) - len(kept):,} of {len(table):,} faces thrown away: unknown or NF")
-    return _read_splits(kept, EXPRESSIONS, read, progress), found
+    return _to_splits(kept, _read_images(kept, read, progress), EXPRESSIONS), found
 
 # %% ../nbs/04_layouts.ipynb #57b3431e
 def read_raf_list(path) -> pd.DataFrame:
@@ -321,7 +322,7 @@ def _raf_tree(listing: Path, files: list) -> tuple:
     table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
     aligned = {path.name: path for path in files if path.parent == folder}
     table["path"] = table.image.str.replace(".jpg", "_aligned.jpg").map(aligned)
-    _check_rows(table, table.path.notna(), "{image} is not in Image/aligned: unpack it there", listing)
+    _check_rows(table, table.path.notna(), "{image} is not in Image/aligned. Unpack it", listing)
     warned = _left_out([*aligned.values()], table.path, "not in the list")
     return table, Found("RAF-DB, the official tree", "labels 1 to 7", listing.name, warned=warned)
 
@@ -345,8 +346,8 @@ def _read_rafdb(root: Path, progress: Callable | None) -> tuple:
     files = _files(root)
     listing = _find(files, f"basic/{RAF_LIST}") or _find(files, RAF_LIST)
     table, found = _raf_tree(listing, files) if listing else _raf_mirror(root, files)
-    classes = DATASETS["rafdb"].classes
-    return _read_splits(table, classes, lambda row: decode(row.path, 100, 3), progress), found
+    images = _read_images(table, lambda row: decode(row.path, 100, 3), progress)
+    return _to_splits(table, images, DATASETS["rafdb"].classes), found
 
 # %% ../nbs/04_layouts.ipynb #42fc36cc
 def _check_classes(splits: set, classes: list, images: pd.DataFrame):
@@ -358,54 +359,52 @@ def _check_classes(splits: set, classes: list, images: pd.DataFrame):
         require("\N{REPLACEMENT CHARACTER}" not in name and not _split_name(name), text)
     there = pd.MultiIndex.from_frame(images[["split", "name"]])
     for split, name in pd.MultiIndex.from_product([splits, classes]).difference(there)[:1]:
-        text = f"{split}/{name}: no image in this class. Put images there ({', '.join(EXTENSIONS)}), or "
-        raise DataError(text + "remove the class from every split")
+        text = f"{split}/{name}: no image in this class that can be used. Put images there "
+        raise DataError(f"{text}({', '.join(EXTENSIONS)}), or remove the class from every split")
 
 # %% ../nbs/04_layouts.ipynb #546ea293
 def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
-    "A tenth of each class to valid, a tenth to test (at least one image each), the rest to train."
+    "Of the split all, a tenth of each class to valid, a tenth to test (at least one image), the rest to train."
+    if "all" not in set(images.split):
+        return images
     generator, split = torch.Generator().manual_seed(seed), pd.Series("train", images.index)
     for name, rows in images.groupby("name"):
-        text = f"the class {name} has {len(rows)} images; to split it takes three. Or make train/, valid/ and "
-        require(len(rows) >= 3, text + "test/ yourself")
+        text = f"the class {name} has {len(rows)} images that can be used; to split it takes three. Or make "
+        require(len(rows) >= 3, text + "train/, valid/ and test/ yourself")
         order, tenth = torch.randperm(len(rows), generator=generator).numpy(), max(1, len(rows) // 10)
         split[rows.index[order[:tenth]]] = "valid"
         split[rows.index[order[tenth:2 * tenth]]] = "test"
     return images.assign(split=split)
 
 # %% ../nbs/04_layouts.ipynb #7b242a89
-def _list_folder(root: Path, seed: int) -> tuple:
-    "A folder's images with their splits and labels, its classes, and what was found."
+def _list_folder(root: Path) -> tuple:
+    "A folder's images with their splits and labels, its classes, and what is left out."
     files = _files(root)
     table = _by_folder(root, files)
     images, classes = table[table.image & (table.name != "")], sorted(set(table.name) - {""})
     _check_classes(set(table.split), classes, images)
-    images = images.assign(label=images.name.map(classes.index))
     warned = _left_out(files, images.path, "no images in class folders")
-    found = Found("folders of splits and classes", "the folder's name", "the folders' names", warned=warned)
-    if "all" in set(images.split):
-        found.layout = f"a flat folder, split 80 : 10 : 10 within each class by seed {seed}"
-        images = _divide(images, seed)
-    return images, tuple(classes), found
+    return images.assign(label=images.name.map(classes.index)), tuple(classes), warned
 
 # %% ../nbs/04_layouts.ipynb #509798bd
 def _read_folder(root: Path, progress: Callable | None, seed, size, channels, skip_corrupt) -> tuple:
     "Your own images, fitted to squares; `channels` None: grey if every image is. Raises `DataError`."
     right = channels in (None, 1, 3) and isinstance(size, int) and size > 0
     require(right, f"channels must be 1, 3 or None, and size in pixels; not {channels} and {size}")
-    table, classes, found = _list_folder(root, seed)
-    skipped, read = [], lambda row: decode(row.path, size, channels or 3, fit=True)
-    splits = _read_splits(table, classes, read, progress, skipped if skip_corrupt else None)
-    grey = {key: split.images[:, :1] for key, split in splits.items()}
-    if channels is None and all((grey[key] == split.images).all() for key, split in splits.items()):
-        splits = {key: Split(grey[key].clone(), split.labels, classes) for key, split in splits.items()}
-    found.warned += skipped
-    return splits, found
+    (table, classes, warned), skipped = _list_folder(root), [] if skip_corrupt else None
+    images = _read_images(table, lambda row: decode(row.path, size, channels or 3, True), progress, skipped)
+    kept = table[table.index.isin(images)]
+    _check_classes(set(table.split), classes, kept)
+    if channels is None and all((image == image[:1]).all() for image in images.values()):
+        images = {i: image[:1] for i, image in images.items()}
+    rule = f"the folder's name; splits by seed {seed}" if "all" in set(table.split) else "the folder's name"
+    found = Found("folders of classes", rule, "the folders' names", warned=warned + (skipped or []))
+    return _to_splits(_divide(kept, seed), images, classes), found
 
 # %% ../nbs/04_layouts.ipynb #248bab52
 def folder_sizes(root) -> dict:
     "Split → images of a folder, before any is read. Raises `DataError`."
-    return _list_folder(Path(root).expanduser(), seed=0)[0].split.value_counts().to_dict()
+    return _divide(_list_folder(Path(root).expanduser())[0], seed=0).split.value_counts().to_dict()
 
 # %% ../nbs/04_layouts.ipynb #e9780a56
 READERS = {"fer2013plus": _read_fer2013plus, "rafdb": _read_rafdb, "folder": _read_folder}
