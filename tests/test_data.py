@@ -201,8 +201,8 @@ def test_a_changed_csv_is_named(csv_root, file, old, new, says):
     (lambda cell: "", "0 pixels"),
     (lambda cell: "256" + cell[cell.index(" "):], "from 0 to 256, not 2,304"),
     (lambda cell: "-1" + cell[cell.index(" "):], "from -1 to 2"),
-    (lambda cell: "1.5" + cell[cell.index(" "):], "not all whole numbers"),
-    (lambda cell: "x" + cell[cell.index(" "):], "not all whole numbers"),
+    (lambda cell: "1.5" + cell[cell.index(" "):], "not all pixels are whole numbers"),
+    (lambda cell: "x" + cell[cell.index(" "):], "not all pixels are whole numbers"),
 ])
 def test_a_bad_pixel_row_is_named(csv_root, change, says):
     emotion, cell, usage = (csv_root / "fer2013.csv").read_text().splitlines()[5].split(",")
@@ -345,7 +345,7 @@ def test_roots(tmp_path, csv_root):
 
 def test_two_candidates_are_no_choice(csv_root):
     shutil.copytree(csv_root, csv_root.parent / "csv2")
-    refuses("/csv and in ", "/csv2. Give the one", root=csv_root.parent)
+    refuses("/csv and in ", "/csv2. Give one as root", root=csv_root.parent)
 
 
 def test_names_and_options(own_root):
@@ -694,7 +694,7 @@ def test_splits_of_any_usual_name(tmp_path, names):
 @pytest.mark.parametrize("folders, says", [
     (("train/a", "train/b", "test_old/a", "test_old/b"), "test_old, train look like splits"), (("train/a", "train/b", "eval/a", "eval/b"), "eval, train look like splits"),
     (("a", "b", "test"), "test look like splits"), (("a", "b", "Validation"), "Validation look like splits"), (("Test/a", "Test/b"), "Test look like splits"),
-    (("a/Train", "a/Test", "b/Train", "b/Test"), "a/Test, a/Train, b/Test, b/Train look like splits"), (("train/train", "train/val"), "class folder train looks like a split"),
+    (("a/Train", "a/Test", "b/Train", "b/Test"), "a/Test, a/Train, b/Test, b/Train look like splits"), (("train/train", "train/val"), "class folders train, val look like splits"),
     (("Train/a", "Train/b", "training/a", "training/b"), "Train, training look like splits"), (("train/a", "train/b", "test"), "test/a: no image in this class"),
 ])
 def test_what_looks_like_a_split_is_one_or_an_error(tmp_path, folders, says):
