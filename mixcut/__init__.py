@@ -1,8 +1,6 @@
 __version__ = "0.1.0"
 
 
-
-
 def __getattr__(name):
     "The transforms, as in `from mixcut import MixCut`."
     if name in ("MixCut", "Mixup", "CutMix", "Cutout", "RandomErasing", "HideAndSeek"):
