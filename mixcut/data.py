@@ -75,12 +75,11 @@ class Split:
         return Split(self.images[index], self.labels[index], self.classes)
 
     def __repr__(self) -> str:
-        shape = " × ".join(map(str, self.images.shape[1:]))
-        return f"Split({len(self):,} images of {shape}, {len(self.classes)} classes)"
+        channels, height, width = self.images.shape[1:]
+        return f"Split({len(self):,} images of {channels} × {height} × {width}, {len(self.classes)} classes)"
 
     def counts(self) -> dict:  # class → images
-        counts = self.labels.bincount(minlength=len(self.classes)).tolist()
-        return dict(zip(self.classes, counts, strict=True))
+        return {name: int((self.labels == label).sum()) for label, name in enumerate(self.classes)}
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([list(self.images.shape), list(self.classes)]).encode())

@@ -86,7 +86,7 @@ def _find_splits(folders: set) -> dict:
         if found:
             splits, names = sorted(found.values()), ", ".join(where("/".join(place)) for place in found)
             right = splits in (["train"], ["test", "train"], ["train", "valid"], ["test", "train", "valid"])
-            text = f"{names} look like splits. Put one train, one valid and one test side by side, and "
+            text = f"folders look like splits: {names}. Put one train, one valid, one test side by side, and "
             require(right and len({place[:-1] for place in found}) == 1, text + "rename or move the others")
             return found
     top = {parts[:1] for parts in folders if parts}
