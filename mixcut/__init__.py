@@ -1,7 +1,5 @@
 __version__ = "0.1.0"
 
-from mixcut import layouts as _layouts  # adds the layouts on disk to `mixcut.data.load`  # noqa: E402
-
 
 def __getattr__(name):
     "The transforms, as in `from mixcut import MixCut`."

@@ -1,5 +1,6 @@
-"""mixcut.data on miniatures of every layout, on every bad input that it names, and, where MIXCUT_FERPLUS and MIXCUT_FERPLUS_VOTES
-point at them, on the real files."""
+"""mixcut.data on miniatures of every layout, on every bad input that it names, and, where MIXCUT_FERPLUS and
+MIXCUT_FERPLUS_VOTES point at them, on the real files."""
+
 import os
 import shutil
 import warnings
@@ -23,7 +24,9 @@ USAGE = ["Training"] * 12 + ["PublicTest"] * 4 + ["PrivateTest"] * 4
 
 @pytest.fixture(scope="module")
 def faces():
-    images = torch.randint(0, 256, (20, 1, 48, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (20, 1, 48, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     votes = torch.zeros(20, 10, dtype=torch.int64)
     votes[torch.arange(20), torch.arange(20) % 10] = 10  # rows 8, 9, 18 and 19 are unknown or NF
     return images, votes
@@ -43,9 +46,13 @@ def fer_root(tmp_path, faces):
 
 @pytest.fixture
 def raf_root(tmp_path):
-    images = torch.randint(0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
     M.write_rafdb(tmp_path / "raf", images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5)
-    M.write_rafdb(tmp_path / "mirror", images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5, mirror=True)
+    M.write_rafdb(
+        tmp_path / "mirror", images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5, mirror=True
+    )
     return tmp_path / "raf"
 
 
@@ -57,7 +64,9 @@ def own_root(tmp_path):
             folder = tmp_path / "own" / part / name
             folder.mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(pixels.integers(0, 256, (50 + 7 * i, 64), dtype=np.uint8)).save(folder / f"{i}.png")
+                Image.fromarray(pixels.integers(0, 256, (50 + 7 * i, 64), dtype=np.uint8)).save(
+                    folder / f"{i}.png"
+                )
     return tmp_path / "own"
 
 
@@ -83,17 +92,30 @@ def refuses(*parts, name="fer2013plus", root=None, **options):
 # the split
 
 
-@pytest.mark.parametrize("images, labels, classes, says", [
-    (torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), "ab", "uint8"),
-    (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "ab", "[N, 1 or 3, H, W]"),
-    (torch.zeros(2, 2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "ab", "1 or 3"),
-    (np.zeros((2, 1, 4, 4), np.uint8), torch.zeros(2, dtype=torch.int64), "ab", "uint8 tensor"),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int32), "ab", "int64"),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), "ab", "2 images but 3 labels"),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), "ab", "0 to 2"),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([-1, 0]), "ab", "-1 to 0"),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0]), "aa", "different names"),
-])
+@pytest.mark.parametrize(
+    "images, labels, classes, says",
+    [
+        (torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), "ab", "uint8"),
+        (
+            torch.zeros(2, 4, 4, dtype=torch.uint8),
+            torch.zeros(2, dtype=torch.int64),
+            "ab",
+            "[N, 1 or 3, H, W]",
+        ),
+        (torch.zeros(2, 2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "ab", "1 or 3"),
+        (np.zeros((2, 1, 4, 4), np.uint8), torch.zeros(2, dtype=torch.int64), "ab", "uint8 tensor"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int32), "ab", "int64"),
+        (
+            torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
+            torch.zeros(3, dtype=torch.int64),
+            "ab",
+            "2 images but 3 labels",
+        ),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]), "ab", "0 to 2"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([-1, 0]), "ab", "-1 to 0"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0]), "aa", "different names"),
+    ],
+)
 def test_split_checks_itself(images, labels, classes, says):
     with pytest.raises(DataError) as caught:
         Split(images, labels, tuple(classes))
@@ -103,7 +125,9 @@ def test_split_checks_itself(images, labels, classes, says):
 def test_split_behaves_like_a_sequence_of_images(faces):
     split = Split(faces[0], torch.arange(20) % 8, D.EXPRESSIONS)
     assert len(split) == 20 and split.counts()["neutral"] == 3 and sum(split.counts().values()) == 20
-    assert torch.equal(split[torch.tensor([3, 1])].images, faces[0][[3, 1]]) and split[5:7].labels.tolist() == [5, 6]
+    assert torch.equal(split[torch.tensor([3, 1])].images, faces[0][[3, 1]]) and split[
+        5:7
+    ].labels.tolist() == [5, 6]
     assert len(split[split.labels == 0]) == 3 and len(split[:0]) == 0
     assert "20 images of 1 × 48 × 48" in repr(split)
 
@@ -160,7 +184,11 @@ def test_csv_layouts(tmp_path, faces, icml, nested):
     M.write_fer_csv(tmp_path / "x" / "fer2013", *faces, USAGE, icml=icml)
     got = load("fer2013plus", tmp_path / "x" if nested else tmp_path / "x" / "fer2013")
     assert [len(split) for split in got.splits.values()] == [10, 4, 2]
-    assert torch.equal(got.train.images, faces[0][[*range(8), 10, 11]]) and got.train.labels.tolist() == [*range(8), 0, 1]
+    assert torch.equal(got.train.images, faces[0][[*range(8), 10, 11]]) and got.train.labels.tolist() == [
+        *range(8),
+        0,
+        1,
+    ]
     assert torch.equal(got.test.images, faces[0][16:18]) and got.classes == D.EXPRESSIONS
     assert "row by row" in got.found.rule and got.found.checksum == got.fingerprint
 
@@ -180,30 +208,41 @@ def test_counts_other_than_the_papers_are_warned_of(csv_root):
     assert table.loc["total"].tolist() == [10, 4, 2, 28389, 3553, 3546] and table.loc["neutral", "train"] == 2
 
 
-@pytest.mark.parametrize("file, old, new, says", [
-    ("fer2013.csv", "pixels", "pixel", ("fer2013.csv: no column pixels", "emotion, pixel, Usage")),
-    ("fer2013.csv", "Usage", "split", ("no column Usage",)),
-    ("fer2013new.csv", "contempt", "scorn", ("fer2013new.csv: no column contempt", "scorn")),
-    ("fer2013new.csv", "Image name", "name", ("no column Image name",)),
-    ("fer2013.csv", "PublicTest", "PrivateTest", ("fer2013.csv, line 14", "Row by row")),
-    ("fer2013.csv", "PublicTest", "Public", ("fer2013.csv, line 14", "'Public'")),
-    ("fer2013new.csv", "Training,fer0000005", "Train,fer0000005", ("fer2013new.csv, line 7", "'Train'")),
-    ("fer2013new.csv", "Training,fer0000005", "fer0000005", ("fer2013new.csv, line 7", "11 cells")),
-])
+@pytest.mark.parametrize(
+    "file, old, new, says",
+    [
+        ("fer2013.csv", "pixels", "pixel", ("fer2013.csv: no column pixels", "emotion, pixel, Usage")),
+        ("fer2013.csv", "Usage", "split", ("no column Usage",)),
+        ("fer2013new.csv", "contempt", "scorn", ("fer2013new.csv: no column contempt", "scorn")),
+        ("fer2013new.csv", "Image name", "name", ("no column Image name",)),
+        ("fer2013.csv", "PublicTest", "PrivateTest", ("fer2013.csv, line 14", "Row by row")),
+        ("fer2013.csv", "PublicTest", "Public", ("fer2013.csv, line 14", "'Public'")),
+        ("fer2013new.csv", "Training,fer0000005", "Train,fer0000005", ("fer2013new.csv, line 7", "'Train'")),
+        (
+            "fer2013new.csv",
+            "Training,fer0000005",
+            "fer0000005",
+            ("fer2013new.csv, line 7", "11 cells, not 12"),
+        ),
+    ],
+)
 def test_a_changed_csv_is_named(csv_root, file, old, new, says):
     edit(csv_root / file, old, new)
     refuses(*says, root=csv_root)
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda cell: cell.rsplit(" ", 1)[0], "2,303 pixels"),
-    (lambda cell: cell + " 1", "2,305 pixels"),
-    (lambda cell: "", "0 pixels"),
-    (lambda cell: "256" + cell[cell.index(" "):], "pixel 256 is outside"),
-    (lambda cell: "-1" + cell[cell.index(" "):], "pixel -1 is outside"),
-    (lambda cell: "1.5" + cell[cell.index(" "):], "'1.5'"),
-    (lambda cell: "x" + cell[cell.index(" "):], "'x'"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda cell: cell.rsplit(" ", 1)[0], "2,303 pixels"),
+        (lambda cell: cell + " 1", "2,305 pixels"),
+        (lambda cell: "", "0 pixels"),
+        (lambda cell: "256" + cell[cell.index(" ") :], "from 0 to 256, not 2,304"),
+        (lambda cell: "-1" + cell[cell.index(" ") :], "from -1 to 2"),
+        (lambda cell: "1.5" + cell[cell.index(" ") :], "not all pixels are whole numbers"),
+        (lambda cell: "x" + cell[cell.index(" ") :], "not all pixels are whole numbers"),
+    ],
+)
 def test_a_bad_pixel_row_is_named(csv_root, change, says):
     emotion, cell, usage = (csv_root / "fer2013.csv").read_text().splitlines()[5].split(",")
     edit_line(csv_root / "fer2013.csv", 6, ",".join([emotion, change(cell), usage]))
@@ -213,11 +252,11 @@ def test_a_bad_pixel_row_is_named(csv_root, change, says):
 def test_pixels_and_votes_of_different_length(csv_root):
     lines = (csv_root / "fer2013new.csv").read_text().splitlines()
     (csv_root / "fer2013new.csv").write_text("\n".join(lines[:-1]) + "\n")
-    refuses("fer2013.csv, line 21", "19 rows of votes", root=csv_root)
+    refuses("fer2013.csv: 20 rows of pixels, but 19 of votes", root=csv_root)
     (csv_root / "fer2013new.csv").write_text("\n".join([*lines, lines[-1]]) + "\n")
     refuses("20 rows of pixels, but 21 of votes", root=csv_root)
     (csv_root / "fer2013new.csv").write_text(lines[0] + "\n")
-    refuses("no votes", root=csv_root)
+    refuses("fer2013new.csv is empty", root=csv_root)
 
 
 @pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
@@ -226,7 +265,7 @@ def test_a_file_that_is_not_utf8_or_empty(csv_root, file):
     (csv_root / file).write_bytes(content[:40].replace(b"e", b"\xe9") + content[40:])
     refuses(file, "UTF-8", root=csv_root)
     (csv_root / file).write_bytes(b"")
-    refuses(file, "no column", "none", root=csv_root)
+    refuses(file, "no column", "there are none", root=csv_root)
 
 
 # folders
@@ -243,8 +282,8 @@ def test_folders_one_level_down_without_test(fer_root):
     (fer_root / "data").mkdir()
     for name in ("FER2013Train", "FER2013Valid"):
         (fer_root / name).rename(fer_root / "data" / name)
-    got = load("fer2013plus", fer_root)
-    assert got.test is None and any("FER2013Test" in note for note in got.found.notes)
+    with pytest.warns(DataWarning, match="test: missing"):
+        assert load("fer2013plus", fer_root).test is None
 
 
 def test_published_votes_in_the_root_are_used_by_name(fer_root, faces):
@@ -256,7 +295,8 @@ def test_published_votes_in_the_root_are_used_by_name(fer_root, faces):
 
 
 def test_an_image_has_the_votes_of_its_own_row(fer_root, faces):
-    """As in the real file: a row is given another row's name, with other votes, above or below that row; its own image was never written."""
+    """As in the real file: a row is given another row's name, with other votes, above or below that row;
+    its own image was never written."""
     for stranger, owner in [(1, 7), (10, 4)]:
         names = [f"fer{i:07d}.png" for i in range(20)]
         names[stranger] = names[owner]
@@ -266,8 +306,9 @@ def test_an_image_has_the_votes_of_its_own_row(fer_root, faces):
         got = load("fer2013plus", fer_root)
         (fer_root / "away.png").rename(path)
         there = [i for i in range(12) if i not in (stranger, 8, 9)]
-        assert torch.equal(got.train.images, faces[0][there]) and got.train.labels.tolist() == [i % 10 for i in there]
-        assert any("stand twice" in note for note in got.found.notes)
+        assert torch.equal(got.train.images, faces[0][there]) and got.train.labels.tolist() == [
+            i % 10 for i in there
+        ]
 
 
 def test_a_name_that_stands_twice_in_label_csv_too(fer_root):
@@ -283,23 +324,28 @@ def test_rows_without_a_name_have_no_image(fer_root, faces):
     names[2] = ""
     M.write_votes(fer_root / "fer2013new.csv", faces[1], USAGE, names)
     got = load("fer2013plus", fer_root)
-    assert len(got.train) == 9 and any("no votes" in note for note in got.found.notes)
+    assert len(got.train) == 9 and any(
+        "FER2013Train/*.png: 1 files are left out" in note for note in got.found.notes
+    )
 
 
 def test_a_listed_image_that_is_missing(fer_root):
     (fer_root / "FER2013Train" / "fer0000003.png").unlink()
-    refuses("FER2013Train/fer0000003.png", "listed in label.csv", root=fer_root)
+    refuses("fer0000003.png has votes, but is not in the train folder", root=fer_root)
 
 
 def test_an_image_without_votes_is_counted(fer_root):
     shutil.copy(fer_root / "FER2013Train" / "fer0000003.png", fer_root / "FER2013Train" / "extra.png")
-    assert "FER2013Train: 1 images have no votes and are left out" in load("fer2013plus", fer_root).found.notes
+    assert (
+        "folders/FER2013Train/*.png: 1 files are left out, not PNG files that have votes"
+        in load("fer2013plus", fer_root).found.notes
+    )
 
 
 def test_an_image_in_the_wrong_folder(fer_root, faces):
     M.write_votes(fer_root / "fer2013new.csv", faces[1], USAGE)
     (fer_root / "FER2013Train" / "fer0000003.png").rename(fer_root / "FER2013Valid" / "fer0000003.png")
-    refuses("FER2013Valid/fer0000003.png", "train", root=fer_root)
+    refuses("fer0000003.png has votes, but is not in the train folder", root=fer_root)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "half"])
@@ -314,17 +360,24 @@ def test_an_image_of_another_size_is_named(fer_root):
     refuses("FER2013Valid/fer0000012.png", "48 × 47", root=fer_root)
 
 
-@pytest.mark.parametrize("line", ["fer0000002.png,1,2,3", 'fer0000002.png,"(0, 0, 40, 48)"' + ",1" * 10, "fer0000002.png" + ",1" * 10])
-def test_a_malformed_line_of_label_csv(fer_root, line):
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("fer0000002.png,1,2,3", "4 cells, not 12"),
+        ("fer0000002.png" + ",1" * 10, "11 cells, not 12"),
+        ('fer0000002.png,"(0, 0, 48, 48)"' + ",x" * 10, "whole numbers"),
+    ],
+)
+def test_a_malformed_line_of_label_csv(fer_root, line, says):
     edit_line(fer_root / "FER2013Train" / "label.csv", 3, line)
-    refuses("FER2013Train/label.csv, line 3", "ten votes", root=fer_root)
+    refuses("FER2013Train/label.csv, line 3", says, root=fer_root)
 
 
 def test_no_votes_at_all(fer_root):
     (fer_root / "FER2013Valid" / "label.csv").write_text("")
     refuses("FER2013Valid/label.csv is empty", root=fer_root)
     (fer_root / "FER2013Valid" / "label.csv").unlink()
-    refuses("FER2013Valid has no label.csv", root=fer_root)
+    refuses("no votes for the valid images. Put fer2013new.csv", root=fer_root)
 
 
 # roots
@@ -334,18 +387,18 @@ def test_roots(tmp_path, csv_root):
     for name in ("fer2013plus", "rafdb", "folder"):
         first_line = D.recipe(name).splitlines()[0]
         refuses("needs a root", first_line, name=name)
-        refuses("does not exist", first_line, name=name, root=tmp_path / "nowhere")
+        refuses("nowhere is no folder", first_line, name=name, root=tmp_path / "nowhere")
         (tmp_path / "empty").mkdir(exist_ok=True)
-        refuses("is empty", first_line, name=name, root=tmp_path / "empty")
-        refuses("is a file", first_line, name=name, root=csv_root / "fer2013.csv")
+        refuses(first_line, name=name, root=tmp_path / "empty")
+        refuses("fer2013.csv is no folder", "unpacked", first_line, name=name, root=csv_root / "fer2013.csv")
     (csv_root / "fer2013new.csv").unlink()
-    refuses("no fer2013new.csv", root=csv_root)
-    refuses("which holds fer2013.csv", D.recipe("rafdb")[:40], name="rafdb", root=csv_root)
+    refuses("no fer2013.csv with fer2013new.csv", root=csv_root)
+    refuses("no basic/EmoLabel", D.recipe("rafdb")[:40], name="rafdb", root=csv_root)
 
 
 def test_two_candidates_are_no_choice(csv_root):
     shutil.copytree(csv_root, csv_root.parent / "csv2")
-    refuses("csv and in csv2", root=csv_root.parent)
+    refuses("/csv and in ", "/csv2. Give one as root", root=csv_root.parent)
 
 
 def test_names_and_options(own_root):
@@ -356,7 +409,7 @@ def test_names_and_options(own_root):
     refuses("channels must be", name="folder", root=own_root, channels=2)
     with pytest.raises(DataError, match="did you mean 'rafdb'"):
         D.recipe("raf-db")
-    assert all(len(D.recipe(name)) > 50 for name in D.NAMES) and set(D.NAMES) == set(D.READERS)
+    assert {name for name in D.NAMES if not name.startswith("drawn")} == set(D._RECIPES) == set(L.READERS)
 
 
 # RAF-DB
@@ -370,7 +423,12 @@ def test_raf_layouts(raf_root):
     shutil.rmtree(raf_root)
     assert load("rafdb", root).fingerprint == official.fingerprint  # the mirror, one folder down
     assert official.valid is None and official.classes[0] == "surprise" and official.classes[6] == "neutral"
-    assert official.train.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1] and official.train.images.shape == (9, 3, 100, 100)
+    assert official.train.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1] and official.train.images.shape == (
+        9,
+        3,
+        100,
+        100,
+    )
 
 
 def test_raf_counts_are_compared_class_by_class(raf_root):
@@ -381,48 +439,72 @@ def test_raf_counts_are_compared_class_by_class(raf_root):
     labels = torch.repeat_interleave(torch.arange(7), torch.tensor(counts))
     images = torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(12271, 3, 1, 1)
     exact = {"train": Split(images, labels, official_classes := D.DATASETS["rafdb"].classes)}
-    assert D.differences("rafdb", exact) == []
-    swapped = {"train": Split(images, torch.cat([torch.zeros(1, dtype=torch.int64), labels[:-1]]), official_classes)}
-    assert D.differences("rafdb", swapped) == ["train: surprise 1,291 (paper 1,290), neutral 2,523 (paper 2,524)"]
+    assert D.differences("rafdb", exact) == ["test: missing"]
+    swapped = {
+        "train": Split(images, torch.cat([torch.zeros(1, dtype=torch.int64), labels[:-1]]), official_classes)
+    }
+    assert D.differences("rafdb", swapped) == [
+        "test: missing",
+        "train: surprise 1,291 (paper 1,290), neutral 2,523 (paper 2,524)",
+    ]
 
 
-@pytest.mark.parametrize("line, says", [
-    ("train_00003.jpg 0", "outside 1 to 7"), ("train_00003.jpg 12", "outside 1 to 7"), ("train_00003.jpg -1", "outside 1 to 7"),
-    ("train_00003.jpg", "not a name and a label"), ("train_00003.jpg five", "not a name and a label"), ("train_00003.png 5", "not a name"),
-    ("train_00002.jpg 2", "train_00002.jpg is listed a second time"),
-])
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        *(
+            (line, f"{line} is not a name and a label of 1 to 7")
+            for line in (
+                "train_00003.jpg 0",
+                "train_00003.jpg 12",
+                "train_00003.jpg -1",
+                "train_00003.jpg five",
+                "train_00003.png 5",
+            )
+        ),
+        ("train_00003.jpg", "1 cells, not 2"),
+        ("train_00002.jpg 2", "train_00002.jpg is listed a second time"),
+    ],
+)
 def test_a_bad_line_of_the_raf_list(raf_root, line, says):
     edit_line(raf_root / "basic" / L.RAF_LIST, 3, line)
     refuses("EmoLabel/list_patition_label.txt, line 3", says, name="rafdb", root=raf_root)
 
 
-def test_the_compound_list_is_refused(raf_root, tmp_path):
+def test_the_compound_list_is_refused(raf_root):
     shutil.copytree(raf_root / "basic", raf_root / "compound")
-    load("rafdb", raf_root)  # both there: the basic one
-    refuses("compound", "basic/EmoLabel", name="rafdb", root=raf_root / "compound")
-    shutil.rmtree(raf_root / "basic")
-    refuses("its folder is compound", name="rafdb", root=raf_root)
-    (raf_root / "compound").rename(raf_root / "basic")
-    listing = raf_root / "basic" / L.RAF_LIST
+    listing = raf_root / "compound" / L.RAF_LIST
     edit_line(listing, 3, "train_00003.jpg 11")
-    refuses("compound", "label 11 in line 3", name="rafdb", root=raf_root)
-    names = [f"train_{i:04d}.jpg" for i in range(3162)] + [f"test_{i:03d}.jpg" for i in range(792)]
-    listing.write_text("".join(f"{name} {i % 7 + 1}\n" for i, name in enumerate(names)))
-    refuses("3,162 training and 792 test images", name="rafdb", root=raf_root)
+    load("rafdb", raf_root)  # both there: the basic one
+    refuses(
+        "line 3",
+        "train_00003.jpg 11",
+        "compound list: use basic/EmoLabel",
+        name="rafdb",
+        root=raf_root / "compound",
+    )
+    shutil.rmtree(raf_root / "basic")
+    refuses("compound list", name="rafdb", root=raf_root)
 
 
 def test_raf_images(raf_root):
     aligned = raf_root / "basic" / "Image" / "aligned"
     shutil.copy(aligned / "train_00001_aligned.jpg", aligned / "train_99999_aligned.jpg")
-    assert "1 images are not listed and are left out" in load("rafdb", raf_root).found.notes
+    assert "Image/aligned/*.jpg: 1 files are left out, not in the list" in load("rafdb", raf_root).found.notes
     Image.new("RGB", (100, 99)).save(aligned / "train_00002_aligned.jpg")
     refuses("aligned/train_00002_aligned.jpg", "100 × 99", name="rafdb", root=raf_root)
-    (aligned / "train_00002_aligned.jpg").write_bytes((aligned / "train_00001_aligned.jpg").read_bytes()[:700])
+    (aligned / "train_00002_aligned.jpg").write_bytes(
+        (aligned / "train_00001_aligned.jpg").read_bytes()[:700]
+    )
     refuses("aligned/train_00002_aligned.jpg", "cannot be decoded", name="rafdb", root=raf_root)
     (aligned / "train_00002_aligned.jpg").unlink()
-    refuses("train_00002_aligned.jpg", "listed", name="rafdb", root=raf_root)
+    refuses(
+        "list_patition_label.txt, line 2: train_00002.jpg is not in Image/aligned",
+        name="rafdb",
+        root=raf_root,
+    )
     shutil.rmtree(aligned)
-    refuses("14 such", name="rafdb", root=raf_root)
+    refuses("line 1: train_00001.jpg is not in Image/aligned", name="rafdb", root=raf_root)
 
 
 def test_raf_list_that_is_not_text(raf_root):
@@ -433,22 +515,10 @@ def test_raf_list_that_is_not_text(raf_root):
     refuses("is empty", name="rafdb", root=raf_root)
 
 
-def test_the_mirrors_lists_must_agree_with_its_folders(raf_root):
+def test_the_mirror_has_classes_1_to_7(raf_root):
     root = raf_root.parent / "mirror"
-    path = root / "train_labels.csv"
-    text = path.read_text()
-    edit(path, "train_00002_aligned.jpg,2", "train_00002_aligned.jpg,3")
-    refuses("train_labels.csv", "train_00002_aligned.jpg has label 3", name="rafdb", root=root)
-    path.write_text(text + "train_00077_aligned.jpg,3\n")
-    refuses("train_00077_aligned.jpg is listed", name="rafdb", root=root)
-    path.write_text(text.replace("train_00002_aligned.jpg,2\n", ""))
-    refuses("not listed, such as train_00002_aligned.jpg", name="rafdb", root=root)
-    path.unlink()
-    assert any("train_labels.csv" in note for note in load("rafdb", root).found.notes)
-    shutil.copy(root / "DATASET/train/1/train_00001_aligned.jpg", root / "DATASET/train/2")
-    refuses("train_00001_aligned.jpg is in train/1 and in train/2", name="rafdb", root=root)
-    (root / "DATASET/train/8").mkdir()
-    refuses("train/8", "outside 1 to 7", name="rafdb", root=root)
+    shutil.copytree(root / "DATASET/train/1", root / "DATASET/train/8")
+    refuses("no folders train/1 to train/7 and no other", name="rafdb", root=root)
 
 
 # any folder
@@ -471,7 +541,9 @@ def test_modes_and_sizes(own_root):
     Image.fromarray(ramp).convert("LA").save(folder / "ala.png")
     got = load("folder", own_root)
     assert got.train.images.shape[1] == 1
-    assert torch.equal(got.train.images[-2:], torch.from_numpy(ramp[:, 24:72]).expand(2, 1, 48, 48))  # the middle, untouched
+    assert torch.equal(
+        got.train.images[-2:], torch.from_numpy(ramp[:, 24:72]).expand(2, 1, 48, 48)
+    )  # the middle, untouched
     Image.new("P", (60, 60)).save(folder / "p.png", transparency=0)
     Image.new("RGBA", (60, 50), (200, 100, 50, 128)).save(folder / "rgba.png")
     Image.new("CMYK", (60, 50)).save(folder / "cmyk.JPG", format="JPEG")
@@ -502,15 +574,15 @@ def test_a_corrupt_image_is_named_or_skipped(own_root):
 def test_classes_must_be_there_and_filled(own_root):
     (own_root / "train" / ".ipynb_checkpoints").mkdir()
     load("folder", own_root)
-    (own_root / "test" / "angry").mkdir()
-    refuses("test", "angry", name="folder", root=own_root)
-    (own_root / "test" / "angry").rmdir()
+    shutil.copytree(own_root / "test" / "sad", own_root / "test" / "angry")
+    refuses("train/angry: no image", "from every split", name="folder", root=own_root)
+    shutil.rmtree(own_root / "test" / "angry")
     for path in (own_root / "val" / "sad").iterdir():
         path.unlink()
     (own_root / "val" / "sad" / "notes.txt").write_text("x")
-    refuses("val/sad", "no image", name="folder", root=own_root)
+    refuses("valid/sad: no image", name="folder", root=own_root)
     shutil.copytree(own_root / "train", own_root / "valid")
-    refuses("val and valid", name="folder", root=own_root)
+    refuses("look like splits: test, train, val, valid", name="folder", root=own_root)
 
 
 def test_a_flat_folder_is_split_by_a_seed(own_root):
@@ -523,7 +595,7 @@ def test_a_flat_folder_is_split_by_a_seed(own_root):
     assert [list(split.counts().values()) for split in got.splits.values()] == [[16, 16], [2, 2], [2, 2]]
     values = torch.cat([split.images[:, 0, 0, 0][split.labels == 0] for split in got.splits.values()])
     assert sorted(values.tolist()) == [12 * i for i in range(20)]  # nobody twice, nobody lost
-    assert "seed 0" in got.found.layout and got.fingerprint == load("folder", root).fingerprint
+    assert "seed 0" in got.found.rule and got.fingerprint == load("folder", root).fingerprint
     assert got.fingerprint != load("folder", root, seed=1).fingerprint
     for i in range(2, 20):
         (root / "a" / f"{i:02d}.png").unlink()
@@ -537,7 +609,11 @@ def test_a_flat_folder_is_split_by_a_seed(own_root):
 
 def test_drawn_faces_need_nothing():
     got = load("drawn", train=12, valid=8, test=8)
-    assert got.classes == D.EXPRESSIONS and got.train.images.shape[1:] == (1, 48, 48) and 8 <= len(got.train) <= 12
+    assert (
+        got.classes == D.EXPRESSIONS
+        and got.train.images.shape[1:] == (1, 48, 48)
+        and 8 <= len(got.train) <= 12
+    )
     assert got.fingerprint == load("drawn", train=12, valid=8, test=8).fingerprint
     assert got.fingerprint != load("drawn", train=12, valid=8, test=8, seed=1).fingerprint
     alone = load("drawn", train=12, valid=0, test=8)
@@ -548,7 +624,11 @@ def test_drawn_faces_need_nothing():
 
 def test_drawn_rgb_has_rafs_shape():
     got = load("drawn-rgb", train=8, test=4)
-    assert got.classes == D.DATASETS["rafdb"].classes and got.train.images.shape[1:] == (3, 100, 100) and got.valid is None
+    assert (
+        got.classes == D.DATASETS["rafdb"].classes
+        and got.train.images.shape[1:] == (3, 100, 100)
+        and got.valid is None
+    )
     images, votes = D.drawn_faces(8, D.split_seed(0, "train"), size=100, channels=3)
     names = [D.VOTES[i] for i in votes.argmax(1)]
     assert [got.classes[i] for i in got.train.labels] == [name for name in names if name in got.classes]
@@ -565,18 +645,27 @@ def warned(name, root, **options):
     return got, [str(one.message) for one in caught]
 
 
-def test_every_layout_says_where_its_labels_come_from(csv_root, fer_root, raf_root, own_root, faces, tmp_path):
+def test_every_layout_says_where_its_labels_come_from(
+    csv_root, fer_root, raf_root, own_root, faces, tmp_path
+):
     M.write_fer_csv(tmp_path / "icml", *faces, USAGE, icml=True)
     M.write_fer_folders(tmp_path / "voted", *faces, USAGE)
     M.write_votes(tmp_path / "voted" / "fer2013new.csv", faces[1], USAGE)
-    expected = {("fer2013plus", csv_root): "fer2013new.csv", ("fer2013plus", tmp_path / "icml"): "fer2013new.csv",
-                ("fer2013plus", tmp_path / "voted"): "fer2013new.csv", ("fer2013plus", fer_root): "label.csv",
-                ("rafdb", raf_root): "list_patition_label.txt", ("rafdb", raf_root.parent / "mirror"): "the folders' names",
-                ("folder", own_root): "the folders' names"}
+    expected = {
+        ("fer2013plus", csv_root): "fer2013new.csv",
+        ("fer2013plus", tmp_path / "icml"): "fer2013new.csv",
+        ("fer2013plus", tmp_path / "voted"): "fer2013new.csv",
+        ("fer2013plus", fer_root): "label.csv",
+        ("rafdb", raf_root): "list_patition_label.txt",
+        ("rafdb", raf_root.parent / "mirror"): "the folders' names",
+        ("folder", own_root): "the folders' names",
+    }
     for (name, root), source in expected.items():
         got, said = warned(name, root)
         assert got.found.label_source == source and f"label source {source}" in str(got.found)
-        assert any("label.csv, for want of fer2013new.csv" in text for text in said) == (source == "label.csv")
+        assert any("label.csv, for want of fer2013new.csv" in text for text in said) == (
+            source == "label.csv"
+        )
     for name, few in (("drawn", {"train": 4, "valid": 0, "test": 2}), ("drawn-rgb", {"train": 4, "test": 2})):
         assert load(name, **few).found.label_source == "mixcut.faces"
 
@@ -584,14 +673,13 @@ def test_every_layout_says_where_its_labels_come_from(csv_root, fer_root, raf_ro
 def test_older_votes_are_warned_of_with_what_they_may_cost(fer_root):
     got, said = warned("fer2013plus", fer_root)
     [text] = [text for text in said if "label.csv" in text]
-    assert "181 train, 36 valid, 46 test images" in text and "Put the published fer2013new.csv beside" in text
+    assert "181 train, 36 valid and 46 test images" in text and "Put the published one in" in text
     assert got.found.label_source == "label.csv" and any("label.csv" in note for note in got.found.notes)
-    shutil.rmtree(fer_root / "FER2013Test")
-    assert any("181 train, 36 valid images" in text for text in warned("fer2013plus", fer_root)[1])
 
 
 def planted(images):
-    """Of 20 faces (12, 4 and 4 in the splits; rows 8, 9, 18 and 19 are dropped): two copies of training images, one of a validation image."""
+    """Of 20 faces (12, 4 and 4 in the splits; rows 8, 9, 18 and 19 are dropped): two copies of training
+    images, one of a validation image."""
     images = images.clone()
     images[12], images[16], images[17] = images[0], images[1], images[13]
     images[14] = images[2]
@@ -609,16 +697,25 @@ def test_copies_between_every_two_splits_of_faces(tmp_path, faces, write):
     write(tmp_path / "faces", planted(faces[0]), faces[1], USAGE)
     got = load("fer2013plus", tmp_path / "faces")
     assert counted(got) == {("valid", "train"): 1, ("test", "train"): 1, ("test", "valid"): 1}
-    assert got.copies["valid"].tolist() == [True, False, False, False] and got.copies["test"].tolist() == [True, False]
-    assert set(got.copies) == {"valid", "test"} and all(mask.dtype == torch.bool for mask in got.copies.values())
-    assert got.found.notes[-3:] == ["copies: 1 of 4 valid images are pixel for pixel in train",
-                                    "copies: 1 of 2 test images are pixel for pixel in train",
-                                    "copies: 1 of 2 test images are pixel for pixel in valid"]
+    assert got.copies["valid"].tolist() == [True, False, False, False] and got.copies["test"].tolist() == [
+        True,
+        False,
+    ]
+    assert set(got.copies) == {"valid", "test"} and all(
+        mask.dtype == torch.bool for mask in got.copies.values()
+    )
+    assert got.found.notes[-3:] == [
+        "copies: 1 of 4 valid images are pixel for pixel in train",
+        "copies: 1 of 2 test images are pixel for pixel in train",
+        "copies: 1 of 2 test images are pixel for pixel in valid",
+    ]
 
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["official tree", "mirror"])
 def test_copies_in_rafdb(tmp_path, mirror):
-    images = torch.randint(0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (14, 3, 100, 100), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
     images[[9, 12]] = images[[0, 3]]
     images[10] = 255 - images[1]
     M.write_rafdb(tmp_path, images, torch.arange(14) % 7, ["train"] * 9 + ["test"] * 5, mirror=mirror)
@@ -649,20 +746,22 @@ def test_faces_that_are_drawn_are_in_one_split(tmp_path):
         got = load(name, train=60, test=30, **({"valid": 30} if name == "drawn" else {}))
         assert not any(mask.any() for mask in D.find_copies(got.splits).values())
         assert got.found.notes[-1] == "copies: no image is in two splits"
-    alone = load("drawn", train=6, valid=0, test=0)
-    assert alone.copies == {} and not any("copies" in note for note in alone.found.notes)
+    assert load("drawn", train=6, valid=0, test=0).copies == {}
 
 
 def test_a_grey_image_and_its_three_channels_are_not_mixed_up():
-    grey = torch.randint(0, 256, (4, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    grey = torch.randint(
+        0, 256, (4, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     colour = grey.expand(-1, 3, -1, -1)  # not contiguous
     labels = torch.zeros(4, dtype=torch.int64)
-    as_split = lambda images: Split(images, labels[:len(images)], ("a", "b"))
-    assert counted(D.Dataset("folder", as_split(colour), None, as_split(colour[1:3].contiguous()), D.Found("", ""))) == {("test", "train"): 2}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey[1:3].flip(3).flip(3)), D.Found("", ""))) == {("test", "train"): 2}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey.transpose(2, 3)), D.Found("", ""))) == {("test", "train"): 0}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(colour), D.Found("", ""))) == {("test", "train"): 0}
-    assert counted(D.Dataset("folder", as_split(grey), None, as_split(grey.reshape(4, 1, 9, 16)), D.Found("", ""))) == {("test", "train"): 0}
+
+    def copies(train, test):
+        train, test = (Split(images, labels[: len(images)], ("a", "b")) for images in (train, test))
+        return int(D.Dataset("folder", train, None, test, D.Found("", "")).copies["test"].sum())
+
+    assert copies(colour, colour[1:3].contiguous()) == 2 and copies(grey, grey[1:3].flip(3).flip(3)) == 2
+    assert copies(grey, grey.transpose(2, 3)) == 0 and copies(grey, colour) == 0
 
 
 def test_there_is_no_cache(fer_root, tmp_path, monkeypatch):
@@ -673,35 +772,30 @@ def test_there_is_no_cache(fer_root, tmp_path, monkeypatch):
         refuses("'cache'", name=name, root=root, cache=False)
 
 
-def test_shares_of_votes_are_kept_in_every_layout(csv_root, fer_root, raf_root):
-    read = load("fer2013plus", csv_root), load("fer2013plus", fer_root)
-    for data in read:
-        assert torch.equal(data.train.shares, torch.eye(8)[data.train.labels]) and torch.equal(data.test.shares, read[0].test.shares)
-    assert load("rafdb", raf_root).train.shares is None
-    assert torch.equal(read[0].train[3:5].shares, read[0].train.shares[3:5])
-
-
 def test_digits_are_a_folder_like_any_other(tmp_path):
     pytest.importorskip("sklearn")
     for name in ("one", "two"):
         M.write_digits(tmp_path / name)
     one, two = (load("folder", tmp_path / name) for name in ("one", "two"))
-    assert one.fingerprint == two.fingerprint and one.classes == tuple("0123456789") and one.train.images.shape[1:] == (1, 48, 48)
-    assert sum(len(split) for split in one.splits.values()) == 1797 and 530 < len(one.test) < 550 and 170 < len(one.valid) < 190
+    assert (
+        one.fingerprint == two.fingerprint
+        and one.classes == tuple("0123456789")
+        and one.train.images.shape[1:] == (1, 48, 48)
+    )
+    assert (
+        sum(len(split) for split in one.splits.values()) == 1797
+        and 530 < len(one.test) < 550
+        and 170 < len(one.valid) < 190
+    )
     assert all(min(split.counts().values()) >= 17 for split in one.splits.values())
-
-
-def test_shares_must_fit(faces):
-    with pytest.raises(DataError, match=r"shares of votes must be \[20, 8\]"):
-        Split(faces[0], torch.arange(20) % 8, D.EXPRESSIONS, torch.zeros(20, 7))
 
 
 def test_progress_is_told(fer_root, own_root):
     told = []
     load("fer2013plus", fer_root, progress=lambda *step: told.append(step))
-    assert told[-1] == (16, 16, "decoding images")
+    assert told[-1] == (16, 16, "reading images")
     load("folder", own_root, progress=lambda *step: told.append(step))
-    assert told[-1] == (4, 4, "decoding images")
+    assert told[-1] == (16, 16, "reading images")
     load("drawn", train=5, valid=5, test=5, progress=lambda *step: told.append(step))
     assert told[-1] == (15, 15, "drawing faces") and (5, 15, "drawing faces") in told
 
@@ -714,56 +808,99 @@ def tree(root, *folders, ends=("png",), count=4):
     for folder in folders:
         (root / folder).mkdir(parents=True)
         for i in range(count):
-            Image.fromarray(pixels.integers(0, 256, (48, 48), dtype=np.uint8)).save(root / folder / f"{i}.{ends[i % len(ends)]}", format="PNG")
+            Image.fromarray(pixels.integers(0, 256, (48, 48), dtype=np.uint8)).save(
+                root / folder / f"{i}.{ends[i % len(ends)]}", format="PNG"
+            )
     return root
 
 
-@pytest.mark.parametrize("names", [("Training", "PublicTest", "PrivateTest"), ("TRAIN", "Val", "TEST"), ("train_class", "val_class", "test_class"),
-                                   ("train-set", "dev-set", "testset"), ("1_train", "2_validation", "3_testing"), ("FER2013Train", "FER2013Valid", "FER2013Test")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Training", "PublicTest", "PrivateTest"),
+        ("TRAIN", "Val", "TEST"),
+        ("train_class", "val_class", "test_class"),
+        ("train-set", "dev-set", "testset"),
+        ("1_train", "2_validation", "3_testing"),
+        ("FER2013Train", "FER2013Valid", "FER2013Test"),
+    ],
+)
 def test_splits_of_any_usual_name(tmp_path, names):
     got = load("folder", tree(tmp_path, *(f"{split}/{name}" for split in names for name in "ab")))
-    assert {key: len(split) for key, split in got.splits.items()} == {"train": 8, "valid": 8, "test": 8} and got.classes == ("a", "b")
+    assert {key: len(split) for key, split in got.splits.items()} == {
+        "train": 8,
+        "valid": 8,
+        "test": 8,
+    } and got.classes == ("a", "b")
     assert load("folder", tmp_path).found.warned == []
 
 
-@pytest.mark.parametrize("folders, says", [
-    (("train/a", "train/b", "test_old/a", "test_old/b"), "test_old looks like a split"), (("train/a", "train/b", "eval/a", "eval/b"), "eval looks like a split"),
-    (("a", "b", "test"), "has test, but no train"), (("a", "b", "Validation"), "has Validation, but no train"), (("Test/a", "Test/b"), "has Test, but no train"),
-    (("a/Train", "a/Test", "b/Train", "b/Test"), "is in a and in b"), (("train/train", "train/val"), "look like splits"),
-    (("Train/a", "Train/b", "training/a", "training/b"), "has Train and training"), (("train/a", "train/b", "test"), "differ"),
-])
+@pytest.mark.parametrize(
+    "folders, says",
+    [
+        (("train/a", "train/b", "test_old/a", "test_old/b"), "look like splits: test_old, train"),
+        (("train/a", "train/b", "eval/a", "eval/b"), "look like splits: eval, train"),
+        (("a", "b", "test"), "look like splits: test"),
+        (("a", "b", "Validation"), "look like splits: Validation"),
+        (("Test/a", "Test/b"), "look like splits: Test"),
+        (("a/Train", "a/Test", "b/Train", "b/Test"), "look like splits: a/Test, a/Train, b/Test, b/Train"),
+        (("train/train", "train/val"), "class folders train, val look like splits"),
+        (("Train/a", "Train/b", "training/a", "training/b"), "look like splits: Train, training"),
+        (("train/a", "train/b", "test"), "test/a: no image in this class"),
+    ],
+)
 def test_what_looks_like_a_split_is_one_or_an_error(tmp_path, folders, says):
     refuses(says, name="folder", root=tree(tmp_path / "x", *folders))
 
 
 def test_everything_that_is_left_out_is_said_by_class(tmp_path):
-    root = tree(tmp_path / "x", "train/a", "train/b", "Test/a", "Test/b", "more/c", ends=("png", "JPG", "jfif", "heic"))
+    root = tree(
+        tmp_path / "x",
+        "train/a",
+        "train/b",
+        "Test/a",
+        "Test/b",
+        "more/c",
+        ends=("png", "JPG", "jfif", "heic"),
+    )
     (root / "train" / "list.csv").write_text("x")
     (root / "train" / "a" / "Thumbs.db").write_text("x")
     (root / "train" / "a" / ".hidden.png").write_text("x")
     (root / "readme").write_text("x")
     got, [said] = warned("folder", root)
     assert len(got.train) == len(got.test) == 6
-    for text in ("x/more/, with 3 images, is left out", "x: 1 of 1 files are left out, beside the folders (no ending 1)", "train: 1 of 1 files are left out, beside the folders (.csv 1)",
-                 "train/a: 2 of 5 files are left out, no images by their names (.heic 1, .db 1)", "Test/b: 1 of 4 files are left out"):
+    for text in (
+        "more/c/*.png: 1 files",
+        "more/c/*.jfif: 1 files",
+        "/x/*: 1 files",
+        "x/train/*.csv: 1 files",
+        "train/a/*.heic: 1 files are left out, no images in class folders",
+        "train/a/*.db: 1 files",
+        "Test/b/*.heic: 1 files",
+    ):
         assert text in said and any(text in note for note in got.found.notes), text
 
 
 def test_what_is_left_out_of_faces_is_said(fer_root, raf_root):
     (fer_root / "FER2013Train" / "extra.jpg").write_bytes(b"")
     got, said = warned("fer2013plus", fer_root)
-    assert any("FER2013Train: 1 of 13 files are left out, no PNG files (.jpg 1)" in text for text in said)
+    assert any(
+        "FER2013Train/*.jpg: 1 files are left out, not PNG files that have votes" in text for text in said
+    )
     tree(fer_root, "Test_more")
-    refuses("Test_more looks like a split", root=fer_root)
+    refuses("look like splits: ", ", Test_more. Put one train", root=fer_root)
     shutil.rmtree(fer_root / "Test_more")
     tree(fer_root, "others")
-    assert any("others/, with 4 images, is left out" in text for text in warned("fer2013plus", fer_root)[1])
+    assert any("others/*.png: 4 files are left out" in text for text in warned("fer2013plus", fer_root)[1])
     for path in (fer_root / "FER2013Test").glob("*.png"):
         path.unlink()
     M.write_votes(fer_root / "fer2013new.csv", torch.eye(10, dtype=torch.int64)[torch.arange(20) % 10], USAGE)
-    refuses("FER2013Test has no image that has votes", root=fer_root)
+    refuses("fer0000016.png has votes, but is not in the test folder", root=fer_root)
     (raf_root.parent / "mirror" / "DATASET" / "train" / "1" / "a.txt").write_text("x")
-    assert any("train/1: 1 of 3 files are left out" in text for text in warned("rafdb", raf_root.parent / "mirror")[1])
+    assert any(
+        "train/1/*.txt: 1 files are left out" in text
+        for text in warned("rafdb", raf_root.parent / "mirror")[1]
+    )
 
 
 @pytest.mark.parametrize("end", ["JPG", "jpeg", "png"])
@@ -781,12 +918,21 @@ def test_a_class_of_which_nothing_is_left(own_root):
     for path in (own_root / "val" / "sad").iterdir():
         path.write_bytes(b"no image")
     refuses("sad/0.png", "cannot be decoded", name="folder", root=own_root)
-    refuses("valid/sad: no image of this class can be decoded", "from every split", "sad/0.png", name="folder", root=own_root, skip_corrupt=True)
+    refuses(
+        "valid/sad: no image in this class that can be used",
+        "from every split",
+        name="folder",
+        root=own_root,
+        skip_corrupt=True,
+    )
 
 
 def test_a_split_of_which_nothing_is_left(csv_root, fer_root):
     votes = (csv_root / "fer2013new.csv").read_text().splitlines()
-    votes = [line if not line.startswith("Private") else ",".join(line.split(",")[:2] + ["0"] * 8 + ["9", "0"]) for line in votes]
+    votes = [
+        line if not line.startswith("Private") else ",".join(line.split(",")[:2] + ["0"] * 8 + ["9", "0"])
+        for line in votes
+    ]
     (csv_root / "fer2013new.csv").write_text("\n".join(votes))
     refuses("no image is left in the test split", "unknown or NF", root=csv_root)
     shutil.copy(csv_root / "fer2013new.csv", fer_root)
@@ -796,10 +942,16 @@ def test_a_split_of_which_nothing_is_left(csv_root, fer_root):
 # votes
 
 
-@pytest.mark.parametrize("change", [
-    lambda table: table.sort_values("happiness", kind="stable"), lambda table: table.sample(frac=1, random_state=0), lambda table: table.iloc[::-1],
-    lambda table: pd.concat([table.iloc[60:80], table.iloc[:60], table.iloc[80:]]), lambda table: table.sort_values("Image name", key=lambda names: names.str[9:]),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.sort_values("happiness", kind="stable"),
+        lambda table: table.sample(frac=1, random_state=0),
+        lambda table: table.iloc[::-1],
+        lambda table: pd.concat([table.iloc[60:80], table.iloc[:60], table.iloc[80:]]),
+        lambda table: table.sort_values("Image name", key=lambda names: names.str[9:]),
+    ],
+)
 def test_votes_out_of_order_are_refused(tmp_path, change):
     images = torch.zeros(140, 1, 48, 48, dtype=torch.uint8)
     votes = torch.eye(10, dtype=torch.int64)[torch.arange(140) * 7 % 8] * 5
@@ -813,13 +965,21 @@ def test_votes_out_of_order_are_refused(tmp_path, change):
 def test_names_without_numbers_cannot_be_checked_which_is_said(tmp_path, faces):
     M.write_fer_csv(tmp_path, *faces, USAGE)
     M.write_votes(tmp_path / "fer2013new.csv", faces[1], USAGE, [f"face-{chr(97 + i)}" for i in range(20)])
-    assert any("order of the votes could not be checked" in note for note in load("fer2013plus", tmp_path).found.notes)
+    assert any(
+        "order of the votes could not be checked" in note
+        for note in load("fer2013plus", tmp_path).found.notes
+    )
 
 
-@pytest.mark.parametrize("write, says", [
-    (lambda path, text: path.write_text(text.replace(",", ";")), "semicolons"), (lambda path, text: path.write_text(text.replace(",", "\t")), "tabs"),
-    (lambda path, text: path.write_text(text, encoding="utf-16"), "UTF-16"), (lambda path, text: path.write_text(text, encoding="utf-16-le"), "UTF-16"),
-])
+@pytest.mark.parametrize(
+    "write, says",
+    [
+        (lambda path, text: path.write_text(text.replace(",", ";")), "semicolons"),
+        (lambda path, text: path.write_text(text.replace(",", "\t")), "tabs"),
+        (lambda path, text: path.write_text(text, encoding="utf-16"), "UTF-16"),
+        (lambda path, text: path.write_text(text, encoding="utf-16-le"), "UTF-16"),
+    ],
+)
 @pytest.mark.parametrize("file", ["fer2013.csv", "fer2013new.csv"])
 def test_what_spreadsheets_write_is_named(csv_root, file, write, says):
     write(csv_root / file, (csv_root / file).read_text())
@@ -833,11 +993,23 @@ def ramp(kind):
     """Grey levels 10 to 245, as a kind of file has them."""
     grey = np.tile(np.linspace(10, 245, 64).round().astype(np.uint8), (64, 1))
     image = Image.fromarray(grey)
-    return {"L": lambda: image, "RGB": lambda: image.convert("RGB"), "P": lambda: image.convert("P"), "CMYK": lambda: image.convert("CMYK"), "RGBA": lambda: image.convert("RGBA"),
-            "LA": lambda: image.convert("LA"), "16": lambda: Image.fromarray(grey.astype(np.uint16) * 257), "16 in 32": lambda: Image.fromarray(grey.astype(np.int32) * 257),
-            "12 in 16": lambda: Image.fromarray(grey.astype(np.uint16) * 16), "14 in 16": lambda: Image.fromarray(grey.astype(np.uint16) * 64), "8 in 16": lambda: Image.fromarray(grey.astype(np.uint16)),
-            "32": lambda: Image.fromarray(grey.astype(np.int32) * 2**22), "signed": lambda: Image.fromarray(grey.astype(np.int32) - 100), "float": lambda: Image.fromarray(grey / np.float32(255)),
-            "float 255": lambda: Image.fromarray(grey.astype(np.float32))}[kind](), grey
+    return {
+        "L": lambda: image,
+        "RGB": lambda: image.convert("RGB"),
+        "P": lambda: image.convert("P"),
+        "CMYK": lambda: image.convert("CMYK"),
+        "RGBA": lambda: image.convert("RGBA"),
+        "LA": lambda: image.convert("LA"),
+        "16": lambda: Image.fromarray(grey.astype(np.uint16) * 257),
+        "16 in 32": lambda: Image.fromarray(grey.astype(np.int32) * 257),
+        "12 in 16": lambda: Image.fromarray(grey.astype(np.uint16) * 16),
+        "14 in 16": lambda: Image.fromarray(grey.astype(np.uint16) * 64),
+        "8 in 16": lambda: Image.fromarray(grey.astype(np.uint16)),
+        "32": lambda: Image.fromarray(grey.astype(np.int32) * 2**22),
+        "signed": lambda: Image.fromarray(grey.astype(np.int32) - 100),
+        "float": lambda: Image.fromarray(grey / np.float32(255)),
+        "float 255": lambda: Image.fromarray(grey.astype(np.float32)),
+    }[kind](), grey
 
 
 @pytest.mark.parametrize("kind", ["L", "RGB", "P", "CMYK", "RGBA", "LA", "16", "16 in 32"])
@@ -848,8 +1020,18 @@ def test_every_kind_of_file_gives_the_same_levels(tmp_path, kind, channels):
     assert abs(L.decode(tmp_path / "a.tiff", channels=channels).astype(int) - grey).max() <= 1
 
 
-@pytest.mark.parametrize("kind, says", [("12 in 16", "16 bits stay under a quarter"), ("14 in 16", "16 bits stay"), ("8 in 16", "16 bits stay"), ("32", "not 0 to 65535"),
-                                        ("signed", "not 0 to 65535"), ("float", "floating-point"), ("float 255", "floating-point")])
+@pytest.mark.parametrize(
+    "kind, says",
+    [
+        ("12 in 16", "16 bits stay under a quarter"),
+        ("14 in 16", "16 bits stay"),
+        ("8 in 16", "16 bits stay"),
+        ("32", "not 0 to 65535"),
+        ("signed", "not 0 to 65535"),
+        ("float", "float32 pixels"),
+        ("float 255", "float32 pixels"),
+    ],
+)
 def test_a_range_that_is_not_known_is_refused(tmp_path, kind, says):
     ramp(kind)[0].save(tmp_path / "a.tiff")
     with pytest.raises(DataError, match=says):
@@ -867,7 +1049,12 @@ def test_sixteen_bits_of_colour(tmp_path):
     def png(values):
         rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in values)
         header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
-        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        return (
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", header)
+            + chunk(b"IDAT", zlib.compress(rows))
+            + chunk(b"IEND", b"")
+        )
 
     grey = ramp("L")[1].astype(np.uint16)
     (tmp_path / "16.png").write_bytes(png(grey * 257))
@@ -895,14 +1082,22 @@ def test_every_orientation_is_as_pillow_turns_it(tmp_path, turn):
     image, exif = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)), Image.Exif()
     exif[0x0112] = turn
     image.save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(L.decode(tmp_path / "a.png", channels=1)[0], np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))))
+    assert np.array_equal(
+        L.decode(tmp_path / "a.png", channels=1)[0],
+        np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))),
+    )
 
 
-@pytest.mark.parametrize("exif", [b"\0\x08\0\x02\x01\x12\0\x03", b"Exif-of-a-phone-app", b"MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize(
+    "exif", [b"\0\x08\0\x02\x01\x12\0\x03", b"Exif-of-a-phone-app", b"MM\0*\0\0\0\x08\xff\xff"]
+)
 @pytest.mark.parametrize("end", ["png", "webp", "jpg"])
 def test_damaged_exif_leaves_the_picture_as_it_lies(tmp_path, exif, end):
     Image.fromarray(ramp("L")[1]).convert("RGB").save(tmp_path / f"a.{end}", exif=exif)
-    assert np.array_equal(L.decode(tmp_path / f"a.{end}"), np.asarray(Image.open(tmp_path / f"a.{end}").convert("RGB")).transpose(2, 0, 1))
+    assert np.array_equal(
+        L.decode(tmp_path / f"a.{end}"),
+        np.asarray(Image.open(tmp_path / f"a.{end}").convert("RGB")).transpose(2, 0, 1),
+    )
 
 
 def test_pillows_limit_may_be_none(own_root, monkeypatch):
@@ -910,7 +1105,7 @@ def test_pillows_limit_may_be_none(own_root, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert load("folder", own_root).fingerprint == expected
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    refuses("64 × 50 pixels are more than 3,000", name="folder", root=own_root)
+    refuses("3200 pixels", "limit of 3000 pixels", name="folder", root=own_root)
 
 
 # the real files
@@ -927,7 +1122,7 @@ def test_the_published_votes_give_the_papers_counts():
     votes = L.read_votes(real("MIXCUT_FERPLUS_VOTES"))
     _, keep = D.majority(votes[list(D.VOTES)])
     assert votes.split[keep.numpy()].value_counts().to_dict() == D.DATASETS["fer2013plus"].counts
-    strangers = set(votes.index[votes.image != ""]) - set(L.own_rows(votes).index)
+    strangers = set(votes.index[(votes.image != "") & ~votes.own] - 2)
     assert strangers == {5274, 5348, 15835, 34334}
 
 
@@ -935,16 +1130,24 @@ def test_the_real_folders():
     root = real("MIXCUT_FERPLUS")
     got = load("fer2013plus", root)
     if "label.csv" in got.found.rule:
-        assert {key: len(split) for key, split in got.splits.items()}.items() >= {"train": 28385, "valid": 3555}.items()
+        assert {key: len(split) for key, split in got.splits.items()}.items() >= {
+            "train": 28385,
+            "valid": 3555,
+        }.items()
 
 
 def test_the_real_folders_by_the_published_votes(tmp_path):
     root, votes = real("MIXCUT_FERPLUS"), real("MIXCUT_FERPLUS_VOTES")
-    for name in L.FOLDERS.values():
+    for name in ("FER2013Train", "FER2013Valid", "FER2013Test"):
         if (root / name).is_dir():
             (tmp_path / name).symlink_to(root / name)
     shutil.copy(votes, tmp_path / "fer2013new.csv")
     got = load("fer2013plus", tmp_path)
-    assert {key: len(split) for key, split in got.splits.items()}.items() >= {"train": 28386, "valid": 3553}.items()
+    assert {key: len(split) for key, split in got.splits.items()}.items() >= {
+        "train": 28386,
+        "valid": 3553,
+    }.items()
     copies = {key: int(mask.sum()) for key, mask in got.copies.items()}
-    assert got.found.label_source == "fer2013new.csv" and copies.items() <= {"valid": 277, "test": 287}.items()
+    assert (
+        got.found.label_source == "fer2013new.csv" and copies.items() <= {"valid": 277, "test": 287}.items()
+    )
