@@ -6,29 +6,29 @@
 __all__ = ['learning_rate', 'train_batches', 'load_data', 'fit', 'forecast']
 
 # %% ../nbs/10_train.ipynb #82c60fe0
+import math
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
-from html import escape
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import random_crop, to_float
-from .config import Config, ConfigError, command, resolve_device, resolve_precision
+from .config import Config, ConfigError, resolve_device, resolve_precision
 from .data import Dataset, Split, load
-from .evaluate import CENTRE, Predictions, Run, accuracy, average, crop_logits, protocols
+from .evaluate import Run, accuracy, average, crop_logits, summary
 from .model import ImprovedVGG19, flops, folded, start_as_identity
 from .paper import TRAINING
-from .records import (CHECKPOINT, RunError, differences, git, load_checkpoint, load_run, locked,
-                            provenance, run_settings, save_checkpoint, save_run, save_weights)
+from .records import (RunError, finish, finished, git, load_checkpoint, locked, run_settings,
+                            save_checkpoint, training_flops)
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
 
 # %% ../nbs/10_train.ipynb #798631a2
 def learning_rate(
@@ -47,47 +47,19 @@ def learning_rate(
     return lr * TRAINING["decay_rate"] ** steps
 
 # %% ../nbs/10_train.ipynb #927993a9
-_STREAMS = ("init", "order", "crop", "mix", "dropout")
+STREAMS = ("init", "order", "crop", "mix", "dropout")
 
-def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
-    "A 63-bit seed for one stream in one epoch of one run."
-    words = np.random.SeedSequence([seed, _STREAMS.index(stream), epoch]).generate_state(1, np.uint64)
-    return int(words[0] >> 1)
-
-# %% ../nbs/10_train.ipynb #e1844ca8
 def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
-    "The generator of a stream, on the CPU."
-    return torch.Generator().manual_seed(stream_seed(seed, stream, epoch))
+    "A generator on the CPU, with a 63-bit seed of its own for each run's seed, stream and epoch."
+    words = np.random.SeedSequence([seed, STREAMS.index(stream), epoch]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> 1))
 
-# %% ../nbs/10_train.ipynb #e954012a
 @contextmanager
 def seeded(seed: int, stream: str, epoch: int = 0):
-    "Seed torch's own generators with a stream, for layers that take no generator; restore them afterwards."
+    "Seed torch's own generators, for layers that take none; restore them afterwards."
     with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(seed, stream, epoch))
+        torch.manual_seed(generator(seed, stream, epoch).initial_seed())
         yield
-
-# %% ../nbs/10_train.ipynb #da1291ce
-@contextmanager
-def _reproducible(config: Config):
-    "With `deterministic`, torch takes only algorithms that give the same bits each time."
-    before = torch.are_deterministic_algorithms_enabled()
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-# %% ../nbs/10_train.ipynb #80f0aeae
-def make_model(config: Config, classes: int, crop: int) -> ImprovedVGG19:
-    "The network with the seed's initial weights, on the run's device."
-    with seeded(config.seed, "init"):
-        model = ImprovedVGG19(classes, crop, config.width, config.dropout)
-    if config.init == "identity":
-        start_as_identity(model)
-    return model.to(resolve_device(config.device), memory_format=torch.channels_last)
 
 # %% ../nbs/10_train.ipynb #0bad3744
 def crop_size(config: Config, split: Split) -> int:
@@ -106,145 +78,98 @@ def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tenso
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 
-# %% ../nbs/10_train.ipynb #3d466b4f
-def _trained_side(config: Config, crop: int, epoch: int, within: float) -> int:
-    "The side of the training images, pixels, when `within` of the epoch is done."
-    early = (epoch - 1 + within) / config.epochs < config.low_resolution
-    return crop // 32 * 32 if early else crop
-
 # %% ../nbs/10_train.ipynb #a226b916
-def train_batches(
-    split: Split,  # on the device that trains
-    config: Config,
-    epoch: int = 1,  # counted from 1
-):
+def train_batches(split: Split, config: Config, epoch: int = 1):  # epochs are counted from 1
     "An epoch's batches: images float `[B, C, side, side]` in [0, 1] and labels float `[B, K]`."
-    size, device, done = crop_size(config, split), resolve_device(config.device), 0
+    size, done = crop_size(config, split), 0
     order, crops, mix = (generator(config.seed, stream, epoch) for stream in ("order", "crop", "mix"))
     transform = config.transform(len(split.classes), mix)
-    targets = split.shares if config.labels == "votes" else split.labels
     for index in batch_indices(len(split), config.batch_size, order):
-        images = random_crop(split.images[index.to(split.images.device)], size, crops, config.mirror)
-        images, labels = transform(to_float(images.to(device)), targets[index.to(targets.device)].to(device))
-        side = _trained_side(config, size, epoch, done / len(split))
+        images = random_crop(split.images[index], size, crops, config.mirror)
+        images, labels = transform(to_float(images), split.labels[index])
+        early = (epoch - 1 + done / len(split)) / config.epochs < config.low_resolution
+        if early and size % 32:
+            images = F.interpolate(images, size // 32 * 32, mode="bilinear", antialias=True)
         done += len(index)
-        yield images if side == size else F.interpolate(images, side, mode="bilinear", antialias=True), labels
+        yield images, labels
 
 # %% ../nbs/10_train.ipynb #e3fb00f8
 @dataclass
 class State:
-    "A run under way, after `epoch` epochs."
+    "A run under way. Its checkpoint holds all of it."
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    network: nn.Module  # the model as it is trained: itself, or compiled
     precision: str  # fp32 or bf16
-    mirror: bool = True  # whether mirrors are among the ten crops; without them there are five
-    epoch: int = 0
     history: list = field(default_factory=list)  # a dict an epoch
-    best: dict | None = None  # the epoch that is best on the validation split, and its weights
-    looks: dict = field(default_factory=dict)  # split → {epoch: uint8 `[2, N]`, classes}, of the last ten
-    logits: dict = field(default_factory=dict)  # split → logits `[crops, N, K]` when it was last measured
+    logits: list = field(default_factory=list)  # of the last ten epochs: split → `[crops, N, K]`
+    best: dict | None = None  # the weights after the epoch that is best on the validation split
     commits: list = field(default_factory=list)  # of the code that trained it
-
-    @property
-    def device(self) -> torch.device: return next(self.model.parameters()).device
-
-    def autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 # %% ../nbs/10_train.ipynb #ac027ab2
 def start(config: Config, classes: int, crop: int) -> State:
-    "A run before its first epoch."
-    model = make_model(config, classes, crop)
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    optimizer = torch.optim.SGD(model.parameters(), config.lr, config.momentum, fused=fused,
-                                weight_decay=config.weight_decay)
-    network = torch.compile(model) if config.compile else model
-    return State(model, optimizer, network, resolve_precision(config), config.mirror)
+    "A run before its first epoch: the seed's initial weights, on the run's device, and SGD."
+    with seeded(config.seed, "init"):
+        device, precision = resolve_device(config.device), resolve_precision(config)
+        model = ImprovedVGG19(classes, crop, config.width, config.dropout)
+    if config.init == "identity":
+        start_as_identity(model)
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), config.lr, config.momentum,
+                                weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda"))
+    return State(model, optimizer, precision)
 
 # %% ../nbs/10_train.ipynb #1338fb5b
 def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> Tensor:
     "One step of SGD on the cross entropy with soft labels; the mean loss, still on the device."
-    network = state.network if len(images) == config.batch_size else state.model  # another size compiles anew
-    with state.autocast():
-        logits = network(images.contiguous(memory_format=torch.channels_last))
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+        logits = state.model(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.to(labels.dtype), labels)
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()
     loss.backward()
     if config.grad_clamp is not None:
-        nn.utils.clip_grad_value_(state.model.parameters(), config.grad_clamp)
+        nn.utils.clip_grad_value_(state.optimizer.param_groups[0]["params"], config.grad_clamp)
     state.optimizer.step()
     return loss.detach()
 
-# %% ../nbs/10_train.ipynb #1674aa0b
-class Progress:
-    "Show how far a long computation is, wherever it runs."
-
-    def __init__(self, every: float | None = None):  # seconds between two lines
-        ipython = sys.modules.get("IPython")
-        self.notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-        self.terminal = not self.notebook and sys.stderr.isatty()
-        self.every = every if every is not None else 0.5 if self.notebook or self.terminal else 10
-        self.handle, self.shown = None, float("-inf")
-
-    def __call__(self, text: str, last: bool = False):
-        if not last and time.monotonic() - self.shown < self.every:
-            return
-        self.shown = time.monotonic()
-        if self.notebook:
-            self.draw(text)
-        else:
-            end = "" if self.terminal and not last else "\n"
-            print(f"\r\033[K{text}" if self.terminal else text, end=end, file=sys.stderr, flush=True)
-
-    def draw(self, text: str):
-        from IPython.display import HTML, display
-        self.handle = self.handle or display(HTML(), display_id=True)
-        self.handle.update(HTML(f"<p>{escape(text)}</p>"))
-
-# %% ../nbs/10_train.ipynb #aa2516ac
-def duration(seconds: float) -> str:
-    "Seconds in words: 4 s, 2 min, 1.5 h."
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-# %% ../nbs/10_train.ipynb #9c49fa6a
-def _finite(losses: list, epoch: int, config: Config) -> Tensor:  # float64, on the CPU
-    "An epoch's losses. Raises `RunError` with the batch of the first one that is not finite."
-    losses = torch.stack(losses).cpu().double()  # in this order: Apple's GPU has no float64
-    if len(bad := (~losses.isfinite()).nonzero()):
-        batch = int(bad[0])
-        raise RunError(f"the training loss of epoch {epoch}, batch {batch + 1} is {losses[batch]:g}: lower "
-                       f"lr (now {config.lr:g}), or use precision = 'fp32'. "
-                       "The last checkpoint is from before")
-    return losses
-
 # %% ../nbs/10_train.ipynb #90e87e50
-def train_epoch(state: State, split: Split, config: Config, epoch: int, on_step=None) -> float:
-    "One epoch; the mean loss. `on_step` is called with (images done, images) after each step."
+def train_epoch(state: State, split: Split, config: Config, epoch: int, progress=None) -> float:
+    "One epoch; the mean loss. Raises `RunError` where a loss or a weight is not finite."
     state.model.train()
     losses, sizes = [], []
     with seeded(config.seed, "dropout", epoch):
         for images, labels in train_batches(split, config, epoch):
             within = (sum(sizes) + len(images) / 2) / len(split)
-            for group in state.optimizer.param_groups:
-                group["lr"] = learning_rate(epoch, config.epochs, config.lr, config.schedule, within)
+            rate = learning_rate(epoch, config.epochs, config.lr, config.schedule, within)
+            state.optimizer.param_groups[0]["lr"] = rate
             losses.append(train_step(state, images, labels, config))
             sizes.append(len(images))
-            if on_step:
-                on_step(sum(sizes), len(split))
-    return float(_finite(losses, epoch, config) @ torch.tensor(sizes, dtype=torch.float64)) / len(split)
+            if progress:
+                progress(f"epoch {epoch} of {config.epochs}, image {sum(sizes):,} of {len(split):,}")
+    losses = torch.stack(losses).cpu().double()  # in this order: Apple's GPU has no float64
+    _check_finite(losses.tolist(), state.model, epoch, config.lr)
+    return float(losses @ torch.tensor(sizes, dtype=torch.float64)) / len(split)
+
+# %% ../nbs/10_train.ipynb #5a854cce
+def _check_finite(losses: list, model: nn.Module, epoch: int, lr: float):
+    wrong = [f"the training loss of epoch {epoch}, batch {batch} is {loss:g}"
+             for batch, loss in enumerate(losses, 1) if not math.isfinite(loss)]
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        wrong.append(f"after epoch {epoch} a weight is not finite")
+    if wrong:
+        raise RunError(f"{wrong[0]}: lower lr (now {lr:g}), or use precision = 'fp32'. "
+                       "The last checkpoint is from before")
 
 # %% ../nbs/10_train.ipynb #3a4506c6
 def measured_splits(data: Dataset) -> list:  # names
-    "The splits to measure: the first is watched, the last is reported. Raises `ConfigError` if one is empty."
-    there = [name for name in data.splits if name != "train"]
-    if not there:
+    "The splits to measure: the first is watched, the last is reported. Raises `ConfigError` for too few."
+    names = [name for name in data.splits if name != "train"]
+    if not names:
         raise ConfigError(f"{data.name} has only training images: a run needs a valid or a test split too")
-    if empty := [name for name in there if not len(getattr(data, name))]:
+    if empty := [name for name in names if not len(data.splits[name])]:
         raise ConfigError(f"the {empty[0]} split of {data.name} has no images: add some, or leave it out")
-    return there
+    if len(data.train) < 2:
+        raise ConfigError(f"{data.name} has {len(data.train)} training image: a batch needs two or more")
+    return names
 
 # %% ../nbs/10_train.ipynb #5c036ce0
 def load_data(config: Config, progress=None) -> Dataset:
@@ -252,254 +177,151 @@ def load_data(config: Config, progress=None) -> Dataset:
     show = progress or Progress()
     data = load(config.dataset, config.data_root, **(config.data_options or {}),
                 progress=lambda done, total, what: show(f"{what}: {done:,} of {total:,}"))
-    if len(data.train) < 2:
-        raise ConfigError(f"{data.name} has {len(data.train)} training image: a batch needs two or more")
-    if config.labels == "votes" and data.train.shares is None:
-        raise ConfigError(f"labels = 'votes': {data.name} has no votes, only one label for each image; leave "
-                          "labels out")
     crop_size(config, data.train)
     measured_splits(data)
     return data
 
-# %% ../nbs/10_train.ipynb #81fd948a
-def measure(state: State, split: Split, crop: int, crops: int, on_batch=None) -> Tensor:
-    "The network's logits on a split, `[crops, N, K]`; five crops instead of ten where mirrors do not belong."
-    crops = 5 if crops == 10 and not state.mirror else crops
-    network, autocast = folded(state.model), state.autocast()
-    return crop_logits(network, split.images, crop, crops, autocast=autocast, on_batch=on_batch)
-
 # %% ../nbs/10_train.ipynb #63f8bb7c
-def _measure_ten(state: State, data: Dataset, name: str, crop: int, row: dict, on_batch=None):
-    "Measure a split with ten crops: accuracies go into the epoch's row, predictions into the state."
-    split, others = getattr(data, name), ~data.copies[name]
-    logits = measure(state, split, crop, 10, on_batch)
-    predicted = average(logits).argmax(1)
-    right = (predicted == split.labels.cpu()).double()
-    row[f"{name}_accuracy"] = 100 * right.mean().item()
-    row[f"{name}_without_copies"] = 100 * right[others].mean().item() if others.any() else None
-    both = torch.stack([predicted, logits[CENTRE].argmax(1)]).byte()
-    kept = sorted((state.looks.get(name, {}) | {row["epoch"]: both}).items())[-10:]
-    state.looks[name], state.logits[name] = dict(kept), logits
+def _logits(state: State, split: Split, config: Config, crops: int) -> Tensor:  # `[crops, N, K]`
+    "The network's logits for a split; of five crops instead of ten where mirrors do not belong."
+    crops = crops if config.mirror else min(crops, 5)
+    size = crop_size(config, split)
+    return crop_logits(folded(state.model), split.images, size, crops, precision=state.precision)
+
+def _scores(logits: Tensor, data: Dataset, name: str) -> dict:
+    "A split's ten-crop accuracies, %: on all images, and without copies (NaN where all are copies)."
+    probabilities, labels, others = average(logits), data.splits[name].labels, ~data.copies[name]
+    return {f"{name}_accuracy": accuracy(probabilities, labels),
+            f"{name}_without_copies": accuracy(probabilities[others], labels[others])}
 
 # %% ../nbs/10_train.ipynb #1f9c1cac
-def _measure_epoch(state: State, data: Dataset, config: Config, crop: int, row: dict, on_batch=None):
-    "One crop on the watched split, ten on every split where a protocol needs them; remember the best epoch."
-    names, last = measured_splits(data), 10 if config.epochs >= 10 else 1
-    watched, reported = names[0], names[-1]
-    split = getattr(data, watched)
-    centre = measure(state, split, crop, 1, on_batch)
-    row["monitor_accuracy"] = score = accuracy(average(centre), split.labels)
-    for name in names:
-        row |= {f"{name}_accuracy": None, f"{name}_without_copies": None}
-        if row["epoch"] > config.epochs - last or config.best_test and name == reported:
-            _measure_ten(state, data, name, crop, row, on_batch)
-    if watched != reported and (state.best is None or score > state.best["score"]):
-        state.best = {"epoch": row["epoch"], "score": score, "weights": deepcopy(state.model.state_dict())}
+def measure(state: State, data: Dataset, config: Config, epoch: int) -> dict:
+    "An epoch's accuracies: one crop on the watched split, ten on every split where a protocol needs them."
+    names, late = measured_splits(data), epoch > config.epochs - (10 if config.epochs >= 10 else 1)
+    tens = [name for name in names if late or config.best_test and name == names[-1]]
+    columns = [f"{name}_{what}" for name in names for what in ("accuracy", "without_copies")]
+    row, kept = dict.fromkeys(["monitor_accuracy", *columns], math.nan), {}
+    for name, crops in [(names[0], 1), *((name, 10) for name in tens)]:
+        logits = _logits(state, data.splits[name], config, crops)
+        if crops == 1:
+            row["monitor_accuracy"] = accuracy(average(logits), data.splits[name].labels)
+        else:
+            row |= _scores(logits, data, name)
+            kept[name] = logits
+    state.logits = [*state.logits, kept][-10:]
+    if len(names) > 1:
+        _follow_best(state, data, config, row["monitor_accuracy"])
+    return row
 
-# %% ../nbs/10_train.ipynb #dd9d7232
-_KEPT = ("epoch", "history", "best", "looks", "logits", "commits")
-
-def save_state(state: State, config: Config, settings: dict):
-    "Write the checkpoint. Raises `RunError` where a weight is not finite, or there is no room."
-    weights = state.model.state_dict()
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
-        raise RunError(f"after epoch {state.epoch} a weight is not finite: lower lr (now {config.lr:g}), or "
-                       "use precision = 'fp32'. The last checkpoint is from before")
-    saved = {"model": weights, "optimizer": state.optimizer.state_dict()}
-    saved |= {name: getattr(state, name) for name in _KEPT}
-    save_checkpoint(config.folder / CHECKPOINT, settings, saved)
-
-# %% ../nbs/10_train.ipynb #caf0476c
-def resume(state: State, config: Config, settings: dict):
-    "Go on from the checkpoint, if there is one. Raises `RunError` if it cannot be read or is another run's."
-    path = config.folder / CHECKPOINT
-    if path.exists():
-        saved = load_checkpoint(path, settings)
-        if not saved.keys() >= {*_KEPT, "model", "optimizer"}:
-            raise RunError(f"{path}: older code wrote it; delete it, or set overwrite = True, to begin again")
-        state.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        vars(state).update({name: saved[name] for name in _KEPT})
-    state.commits += [commit for commit in [git("rev-parse", "HEAD")] if commit not in state.commits]
-
-# %% ../nbs/10_train.ipynb #0c7c0501
-def _show_step(progress, config, state, began, done, n):
-    "Say how far the epoch is, and how long the rest of the run will take."
-    spent = sum(row["seconds"] for row in state.history) + time.perf_counter() - began
-    left = spent * (config.epochs / (state.epoch + done / n) - 1)
-    progress(f"{config.cell}, seed {config.seed}: epoch {state.epoch + 1} of {config.epochs}, "
-             f"image {done:,} of {n:,}, {duration(left)} left")
-
-def _show_measuring(progress, config, epoch, done, n):
-    progress(f"{config.cell}, seed {config.seed}: epoch {epoch}, measured image {done:,} of {n:,}")
-
-# %% ../nbs/10_train.ipynb #f19230c2
-def _run_epoch(state: State, data: Dataset, train: Split, config: Config, crop: int, progress):
-    "Train and measure one epoch, and add its row to the history."
-    epoch, began = state.epoch + 1, time.perf_counter()
-    loss = train_epoch(state, train, config, epoch, partial(_show_step, progress, config, state, began))
-    trained = time.perf_counter() - began
-    row = {"epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"], "train_loss": loss}
-    _measure_epoch(state, data, config, crop, row, partial(_show_measuring, progress, config, epoch))
-    state.history.append(row | {"train_seconds": trained, "seconds": time.perf_counter() - began})
-    state.epoch = epoch
+# %% ../nbs/10_train.ipynb #6d126a6d
+def _follow_best(state: State, data: Dataset, config: Config, score: float):
+    "Keep the weights that are best on the validation split; at the end measure them, for protocol `valid`."
+    best = max(state.history, key=lambda row: row["monitor_accuracy"], default=None)
+    if best is None or score > best["monitor_accuracy"]:
+        state.best = deepcopy(state.model.state_dict())
+    elif len(state.history) + 1 == config.epochs and math.isnan(best["test_accuracy"]):
+        network = deepcopy(state.model)
+        network.load_state_dict(state.best)
+        logits = _logits(replace(state, model=network), data.test, config, 10)
+        best |= _scores(logits, data, "test")
 
 # %% ../nbs/10_train.ipynb #30b71259
-def fit(
-    config: Config,
-    data: Dataset,
-    progress=None,  # called with a text and `last=True` for the last one; None shows it where it runs
-) -> Run:
+def fit(config: Config, data: Dataset, progress=None) -> Run:
     """Train a run, or go on with it, or read it back if it is finished. Its records are in `config.folder`.
 
+    `progress` is called with a text, at the end with `last=True`; None shows it where it runs.
     Raises `RunError` if the folder is another run's or another process's, or training fails."""
-    crop, progress = crop_size(config, data.train), progress or Progress()
-    measured_splits(data)  # an empty one is refused before any work
-    with locked(config.folder), _reproducible(config):
-        state = start(config, len(data.classes), crop)
-        settings = run_settings(config, data, crop, state.precision)
-        if run := _finished(config, settings):
-            progress(f"finished before: {summary(run)}", last=True)
-            return run
-        resume(state, config, settings)
-        train = _on_device(data.train, state.device)
-        while state.epoch < config.epochs:
-            _run_epoch(state, data, train, config, crop, progress)
-            save_state(state, config, settings)
-        run = _finish(state, data, config, crop, settings, progress)
+    progress, crop = progress or Progress(), crop_size(config, data.train)
+    measured_splits(data)  # too few are refused before any work
+    state = start(config, len(data.classes), crop)
+    device = state.model.classifier.weight.device
+    train = replace(data.train, images=data.train.images.to(device), labels=data.train.labels.to(device))
+    with ExitStack() as after, locked(config.folder):
+        after.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        torch.use_deterministic_algorithms(config.deterministic)
+        settings = run_settings(config, data, crop, device.type, state.precision)
+        run = finished(config, settings)
+        if run is None:
+            load_checkpoint(config.folder, settings, state)
+            _train(state, train, data, config, settings, progress)
+            run = finish(state, data, config, settings)
     progress(summary(run), last=True)
     return run
 
-# %% ../nbs/10_train.ipynb #d7544351
-def _on_device(split: Split, device: torch.device) -> Split:
-    "A split whose tensors are on a device."
-    tensors = {name: part.to(device) for name, part in vars(split).items() if isinstance(part, Tensor)}
-    return replace(split, **tensors)
-
-# %% ../nbs/10_train.ipynb #15c000d5
-def _finished(config: Config, settings: dict) -> Run | None:
-    "The finished run in the folder; None after `overwrite`. Raises `RunError` if it is another."
-    if config.overwrite:
-        for name in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors", CHECKPOINT):
-            (config.folder / name).unlink(missing_ok=True)
-    if not (config.folder / "metrics.json").exists():
-        return None
-    run = load_run(config.folder)
-    if differs := differences(run.metrics["config"], settings):
-        raise RunError(f"{config.folder} holds another run: {differs}. Choose another folder with "
-                       "runs = ..., or set overwrite = True")
-    return run
-
-# %% ../nbs/10_train.ipynb #9f8b610b
-def _finish(state: State, data: Dataset, config: Config, crop: int, settings: dict, progress) -> Run:
-    "Write the weights and the records of a trained network, and remove the checkpoint."
-    save_weights(config.folder, state.model, data, settings)
-    predictions = {name: _predictions_of(state, data, name) for name in measured_splits(data)}
-    reported = list(predictions)[-1]
-    row = state.history[state.best["epoch"] - 1] if state.best else {}
-    if state.best and row[f"{reported}_accuracy"] is None:  # the protocol `valid` reports that epoch
-        state.model.load_state_dict(state.best["weights"])
-        note = partial(_show_measuring, progress, config, row["epoch"])
-        _measure_ten(replace(state, looks={}, logits={}), data, reported, crop, row, note)
-    history = pd.DataFrame(state.history)
-    accuracies = [name for name in history if name.endswith(("_accuracy", "_without_copies"))]
-    history = history.astype(dict.fromkeys(accuracies, float))
-    run = Run(_metrics_of(state, data, config, settings, history, predictions), history, predictions)
-    save_run(run, config.folder)
-    (config.folder / CHECKPOINT).unlink(missing_ok=True)
-    return run
-
-# %% ../nbs/10_train.ipynb #b508b87e
-def _predictions_of(state: State, data: Dataset, name: str) -> Predictions:
-    "What the trained network, and those of the last ten epochs, predict on a split."
-    both = torch.stack(list(state.looks[name].values())).numpy()  # `[E, 2, N]`
-    labels, copies = getattr(data, name).labels.cpu().numpy(), data.copies[name].numpy()
-    return Predictions(average(state.logits[name]).numpy(), labels, copies, both[:, 0], both[:, 1])
-
-# %% ../nbs/10_train.ipynb #f9e2fa9f
-def _metrics_of(state: State, data: Dataset, config: Config, settings, history, predictions) -> dict:
-    "What `metrics.json` holds."
-    watched, reported, splits = list(predictions)[0], list(predictions)[-1], {}
-    for name, seen in predictions.items():
-        splits[name] = {"n": len(seen.labels), "copies": int(seen.copies.sum()),
-                        "protocols": protocols(history, f"{name}_accuracy", watched != name),
-                        "without_copies": protocols(history, f"{name}_without_copies", watched != name)}
-    by_logits = accuracy(average(state.logits[reported], "logits"), predictions[reported].labels)
-    return {"profile": config.profile, "overrides": config.overrides, "dataset": config.dataset,
-            "label_source": data.found.label_source, "cell": config.cell, "seed": config.seed,
-            "config": settings, "command": command(config), "classes": list(data.classes),
-            "monitor": watched, "measured": reported, "splits": splits, "last_by_logits": by_logits,
-            "cost": _cost(history, data, config, settings["crop"]),
-            "provenance": provenance() | {"commits": state.commits}}
-
-# %% ../nbs/10_train.ipynb #e5801676
-def summary(run: Run) -> str:
-    "A finished run in a sentence."
-    m = run.metrics
-    facts, spent = m["splits"][m["measured"]], m["cost"]
-    scores = [f"{name} {value:.2f} %" for name, value in facts["protocols"].items() if value is not None]
-    said = (f"{m['cell']}, seed {m['seed']}: {len(run.history)} epochs in {duration(spent['seconds'])}, "
-            f"{spent['images_per_second']:,.0f} training images a second. "
-            f"Accuracy on {facts['n']:,} {m['measured']} images: {', '.join(scores)}")
-    without = run.score("last10" if len(run.history) >= 10 else "last", copies=False)
-    if facts["copies"] and without is not None:
-        said += f"; without {facts['copies']:,} copies {without:.2f} %"
-    return said + "".join(f"; NOT the profile's {name}: {value}" for name, value in m["overrides"].items())
+# %% ../nbs/10_train.ipynb #8a4393b4
+def _train(state: State, train: Split, data: Dataset, config: Config, settings: dict, progress):
+    "Train and measure epoch after epoch, and write a checkpoint after each."
+    state.commits = list(dict.fromkeys([*state.commits, git("rev-parse", "HEAD")]))
+    while len(state.history) < config.epochs:
+        epoch, began = len(state.history) + 1, time.perf_counter()
+        loss = train_epoch(state, train, config, epoch, progress)
+        trained = time.perf_counter() - began
+        progress(f"epoch {epoch} of {config.epochs}, measuring")
+        row = {"epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"], "train_loss": loss}
+        row |= measure(state, data, config, epoch)
+        state.history.append(row | {"train_seconds": trained, "seconds": time.perf_counter() - began})
+        save_checkpoint(config.folder, settings, state)
 
 # %% ../nbs/10_train.ipynb #0f96f8d3
 def work(config: Config, images: dict, classes: int, crop: int) -> dict:
-    "What a run computes: images `trained` on, images `shown` for measuring, `training_flops`, all `flops`."
-    there = [name for name in ("valid", "test") if images.get(name)]
-    small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
-    late, crops = 10 if config.epochs >= 10 else 1, 10 if config.mirror else 5
-    epochs = [config.epochs if config.best_test and name == there[-1] else late for name in there]
-    shown = sum(crops * images[name] * each for name, each in zip(there, epochs))
-    shown += images[there[0]] * config.epochs if there else 0
-    each = config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"]
-    training = images["train"] * config.epochs * each
-    return {"trained": images["train"] * config.epochs, "shown": shown, "training_flops": training,
-            "flops": training + full["forward"] * shown}
-
-# %% ../nbs/10_train.ipynb #f54b96a1
-def _cost(history: pd.DataFrame, data: Dataset, config: Config, crop: int) -> dict:
-    "What a run took: wall seconds, training images a second, floating-point operations of the training."
-    todo = work(config, {"train": len(data.train)}, len(data.classes), crop)
-    rate = todo["trained"] / history.train_seconds.sum()
-    return {"seconds": round(history.seconds.sum(), 3), "images_per_second": round(rate, 1),
-            "training_flops": todo["training_flops"]}
+    "What a run computes, floating-point operations: `training_flops`, and `flops` with its measuring."
+    names, crops = [name for name in ("valid", "test") if images.get(name)], 10 if config.mirror else 5
+    shown = sum(images[name] for name in names[:1]) * config.epochs
+    for name in names:
+        late = 10 if config.epochs >= 10 else 1
+        epochs = config.epochs if config.best_test and name == names[-1] else late
+        shown += crops * images[name] * epochs
+    training = training_flops(config, images["train"], classes, crop)
+    return {"training_flops": training,
+            "flops": training + shown * flops(classes, crop, config.width)["forward"]}
 
 # %% ../nbs/10_train.ipynb #15e76251
-def time_steps(config: Config, classes: int, channels: int, crop: int, batch_size: int | None = None) -> dict:
-    "Seconds for `training` on an image and for its `forward` pass: the best of three, after one untimed."
-    state, seconds = start(config, classes, crop), {"training": [], "forward": []}
-    network = folded(state.model)
+def time_steps(config: Config, classes: int, channels: int, crop: int) -> dict:
+    "Seconds that `training` on an image takes on this device: the best of three steps, after one untimed."
+    state, seconds = start(config, classes, crop), []
     with seeded(config.seed, "dropout"):
-        images = torch.rand(batch_size or config.batch_size, channels, crop, crop, device=state.device)
-        labels = torch.full((len(images), classes), 1 / classes, device=state.device)
+        images = torch.rand(config.batch_size, channels, crop, crop, device=resolve_device(config.device))
+        labels = torch.full((len(images), classes), 1 / classes, device=images.device)
         for _ in range(4):
             began = time.perf_counter()
             train_step(state, images, labels, config).item()
-            between = time.perf_counter()
-            with torch.inference_mode(), state.autocast():
-                network(images).sum().item()
-            seconds["training"].append(between - began)
-            seconds["forward"].append(time.perf_counter() - between)
-    return {name: min(each[1:]) / len(images) for name, each in seconds.items()}
+            seconds.append(time.perf_counter() - began)
+    return {"training": min(seconds[1:]) / len(images)}
+
+# %% ../nbs/10_train.ipynb #dd609806
+def duration(seconds: float) -> str:
+    "Seconds in words: 4 s, 2 min, 1.5 h."
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../nbs/10_train.ipynb #4d7f4501
 def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and the `sentence` that says so
-    "The cost of a run on this device, from a few timed steps, and what `best_test` adds or would add."
+    "The cost of a run on this device, from its operations and a few timed steps."
     crop, classes, channels = crop_size(config, data.train), len(data.classes), data.train.images.shape[1]
     images = {name: len(split) for name, split in data.splits.items()}
-    each = time_steps(config, classes, channels, crop, min(config.batch_size, len(data.train)))
-    todo = work(config, images, classes, crop)
-    other = work(replace(config, best_test=not config.best_test), images, classes, crop)
-    training = todo["training_flops"] / flops(classes, crop, config.width)["training"]
-    seconds = each["training"] * training + each["forward"] * todo["shown"]
-    extra = duration(each["forward"] * abs(other["shown"] - todo["shown"]))
-    sentence = (f"{config.epochs} epochs of {len(data.train):,} images: about {duration(seconds)} on "
-                f"{resolve_device(config.device).type}, {todo['flops'] / 1e12:,.1f} TFLOP")
-    if other["shown"] != todo["shown"]:
-        what = "of which best_test = True costs" if config.best_test else "best_test = True would add"
-        sentence += f" ({what} {extra})"
-    return {"seconds": seconds, "flops": todo["flops"], "sentence": sentence}
+    total = work(config, images, classes, crop)["flops"]
+    each = time_steps(config, classes, channels, crop)["training"]
+    rate = flops(classes, crop, config.width)["training"] / each
+    sentence = (f"{config.epochs} epochs of {len(data.train):,} images: about {duration(total / rate)} on "
+                f"{resolve_device(config.device).type}, {total / 1e12:,.1f} TFLOP")
+    return {"seconds": total / rate, "flops": total, "sentence": sentence}
+
+# %% ../nbs/10_train.ipynb #3cc24bf7
+class Progress:
+    "Show how far a computation is."
+
+    def __init__(self):
+        self.handle, self.shown, self.notebook = None, -math.inf, "ipykernel" in sys.modules
+
+    def __call__(self, text: str, last: bool = False):
+        if not last and time.monotonic() - self.shown < (0.5 if self.notebook else 10):
+            return
+        self.shown = time.monotonic()
+        if not self.notebook:
+            print(text, file=sys.stderr, flush=True)
+        elif self.handle:
+            self.handle.update({"text/plain": text}, raw=True)
+        else:
+            from IPython.display import display
+            self.handle = display({"text/plain": text}, raw=True, display_id=True)
