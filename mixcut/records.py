@@ -196,38 +196,48 @@ def save_run(run: Run, folder):
         write_atomically(Path(folder) / name, content)
 
 # %% ../nbs/09_records.ipynb #21831244
+def work(config: Config, images: dict, classes: int, crop: int) -> dict:
+    "What a run computes, floating-point operations: `training_flops`, and `flops` with its measuring."
+    small, full = (flops(classes, side, config.width) for side in (crop // 32 * 32, crop))
+    each = config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"]
+    training = images["train"] * config.epochs * each
+    names = [name for name in ("valid", "test") if images.get(name)]
+    shown = sum(images[name] for name in names[:1]) * config.epochs
+    for name in names:
+        late = 10 if config.epochs >= 10 else 1
+        epochs = config.epochs if config.best_test and name == names[-1] else late
+        shown += (10 if config.mirror else 5) * images[name] * epochs
+    return {"training_flops": training, "flops": training + full["forward"] * shown}
+
+# %% ../nbs/09_records.ipynb #57313425
 def _split_facts(history: pd.DataFrame, name: str, seen: Predictions, selects: bool) -> dict:
-    "What is reported of a split: its accuracies under each protocol, with and without copies."
     return {"n": len(seen.labels), "copies": int(seen.copies.sum()),
             "protocols": protocols(history, f"{name}_accuracy", selects),
             "without_copies": protocols(history, f"{name}_without_copies", selects)}
 
-def training_flops(config: Config, images: int, classes: int, crop: int) -> float:
-    "The floating-point operations of training on so many images, some of them in low resolution."
-    small, full = (flops(classes, side, config.width)["training"] for side in (crop // 32 * 32, crop))
-    return images * config.epochs * (config.low_resolution * small + (1 - config.low_resolution) * full)
+def _cost(history: pd.DataFrame, data, config: Config, crop: int) -> dict:
+    "What a run took: seconds, training images a second, floating-point operations of the training."
+    images, seconds = {"train": len(data.train)}, history.train_seconds.sum()
+    return {"seconds": round(history.seconds.sum(), 3),
+            "images_per_second": round(images["train"] * config.epochs / seconds, 1),
+            "training_flops": work(config, images, len(data.classes), crop)["training_flops"]}
 
-# %% ../nbs/09_records.ipynb #57313425
+# %% ../nbs/09_records.ipynb #274beb77
 def finish(state, data, config: Config, settings: dict) -> Run:
     "Write the weights and the records of a trained network, and remove the checkpoint."
-    history, predictions = pd.DataFrame(state.history), {}
+    history, predictions, splits = pd.DataFrame(state.history), {}, {}
     names = [name for name in data.splits if name != "train"]
     for name in names:
         logits = [found[name] for found in state.logits if name in found]
         predictions[name] = Predictions.of(logits, data.splits[name].labels, data.copies[name])
-    watched, reported, images = names[0], names[-1], len(data.train)
-    by_logits = accuracy(state.logits[-1][reported].mean(0), data.splits[reported].labels)
-    metrics = {
-        "profile": config.profile, "overrides": config.overrides, "dataset": config.dataset,
-        "label_source": data.found.label_source, "cell": config.cell, "seed": config.seed,
-        "config": settings, "command": command(config), "classes": list(data.classes),
-        "monitor": watched, "measured": reported,
-        "splits": {name: _split_facts(history, name, predictions[name], name != watched) for name in names},
-        "last_by_logits": by_logits,
-        "cost": {"seconds": round(history.seconds.sum(), 3),
-                 "images_per_second": round(images * len(history) / history.train_seconds.sum(), 1),
-                 "training_flops": training_flops(config, images, len(data.classes), settings["crop"])},
-        "provenance": provenance() | {"commits": state.commits}}
+        splits[name] = _split_facts(history, name, predictions[name], name != names[0])
+    by_logits = accuracy(state.logits[-1][names[-1]].mean(0), data.splits[names[-1]].labels)
+    metrics = {"profile": config.profile, "overrides": config.overrides, "dataset": config.dataset,
+               "label_source": data.found.label_source, "cell": config.cell, "seed": config.seed,
+               "config": settings, "command": command(config), "classes": list(data.classes),
+               "monitor": names[0], "measured": names[-1], "splits": splits, "last_by_logits": by_logits,
+               "cost": _cost(history, data, config, settings["crop"]),
+               "provenance": provenance() | {"commits": state.commits}}
     save_weights(config.folder, state.model, data, settings)
     save_run(run := Run(metrics, history, predictions), config.folder)
     (config.folder / CHECKPOINT).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from .evaluate import Run, accuracy, average, crop_logits, summary
 from .model import ImprovedVGG19, flops, folded, start_as_identity
 from .paper import TRAINING
 from .records import (RunError, finish, finished, git, load_checkpoint, locked, run_settings,
-                            save_checkpoint, training_flops)
+                            save_checkpoint, work)
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
 
@@ -261,19 +261,6 @@ def _train(state: State, train: Split, data: Dataset, config: Config, settings: 
         row |= measure(state, data, config, epoch)
         state.history.append(row | {"train_seconds": trained, "seconds": time.perf_counter() - began})
         save_checkpoint(config.folder, settings, state)
-
-# %% ../nbs/10_train.ipynb #0f96f8d3
-def work(config: Config, images: dict, classes: int, crop: int) -> dict:
-    "What a run computes, floating-point operations: `training_flops`, and `flops` with its measuring."
-    names, crops = [name for name in ("valid", "test") if images.get(name)], 10 if config.mirror else 5
-    shown = sum(images[name] for name in names[:1]) * config.epochs
-    for name in names:
-        late = 10 if config.epochs >= 10 else 1
-        epochs = config.epochs if config.best_test and name == names[-1] else late
-        shown += crops * images[name] * epochs
-    training = training_flops(config, images["train"], classes, crop)
-    return {"training_flops": training,
-            "flops": training + shown * flops(classes, crop, config.width)["forward"]}
 
 # %% ../nbs/10_train.ipynb #15e76251
 def time_steps(config: Config, classes: int, channels: int, crop: int) -> dict:
