@@ -125,14 +125,13 @@ def provenance() -> dict:
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
 # %% ../nbs/09_records.ipynb #4c21f5dd
-CHECKPOINT, FORMAT = "checkpoint.pt", 2  # the number changes with what a checkpoint holds
+CHECKPOINT, FORMAT = "checkpoint.pt", b"mixcut 2"  # the format is part of each checkpoint's digest
 
 def save_checkpoint(folder: Path, settings: dict, state):
     "Write a run under way, whole or not at all. Raises `RunError` where there is no room."
     parts = {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
-    content = {"format": FORMAT, "settings": json.dumps(settings), "state": vars(state) | parts}
-    torch.save(content, buffer := BytesIO())
-    buffer.write(sha256(buffer.getbuffer()).digest())
+    torch.save({"settings": json.dumps(settings), "state": vars(state) | parts}, buffer := BytesIO())
+    buffer.write(sha256(FORMAT + buffer.getbuffer()).digest())
     try:
         write_atomically(folder / CHECKPOINT, buffer.getbuffer())
     except OSError as error:
@@ -142,23 +141,20 @@ def save_checkpoint(folder: Path, settings: dict, state):
 # %% ../nbs/09_records.ipynb #aee1f603
 def _read_checkpoint(path: Path) -> dict:
     try:
-        content = memoryview(path.read_bytes())
-        if sha256(content[:-32]).digest() != content[-32:]:
-            raise ValueError("its digest is another")
-        saved = torch.load(BytesIO(content[:-32]), map_location="cpu", weights_only=True)
-        if saved.get("format") != FORMAT:
-            raise ValueError("older code wrote it")
-        return saved
+        content = path.read_bytes()
+        if sha256(FORMAT + content[:-32]).digest() != content[-32:]:
+            raise ValueError("it is damaged, or other code wrote it")
+        return torch.load(BytesIO(content[:-32]), map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(f"{path} is not a checkpoint that can be read ({error or type(error).__name__}): "
                        "delete it, or set overwrite = True, to begin again") from error
 
-# %% ../nbs/09_records.ipynb #28f78c2e
+# %% ../nbs/09_records.ipynb #51fb412d
 def load_checkpoint(folder: Path, settings: dict, state):
     "Bring a run to where its checkpoint is, if there is one. Raises `RunError` for a damaged or foreign one."
-    if (folder / CHECKPOINT).exists():
-        saved = _read_checkpoint(folder / CHECKPOINT)
-        require_same(folder / CHECKPOINT, json.loads(saved["settings"]), settings)
+    if (path := folder / CHECKPOINT).exists():
+        saved = _read_checkpoint(path)
+        require_same(path, json.loads(saved["settings"]), settings)
         for name in ("model", "optimizer"):
             getattr(state, name).load_state_dict(saved["state"].pop(name))
         vars(state).update(saved["state"])
@@ -197,13 +193,17 @@ def save_weights(folder: Path, model, data, settings: dict):
     write_atomically(folder / "model.safetensors", content)
 
 # %% ../nbs/09_records.ipynb #b8dad309
+def _npz(**arrays) -> bytes:
+    np.savez_compressed(file := BytesIO(), **arrays)
+    return file.getvalue()
+
 def save_run(run: Run, folder):
     "Write a run's records into a folder that exists, and `metrics.json` with their digests last."
+    (Path(folder) / COVERED).unlink(missing_ok=True)  # of an earlier run
     arrays = {f"{split}_{name}": array for split, seen in run.predictions.items()
               for name, array in vars(seen).items() if array is not None}
-    np.savez_compressed(packed := BytesIO(), **arrays)
     records = {"history.csv": run.history.to_csv(index=False, lineterminator="\n").encode(),
-               "predictions.npz": packed.getvalue()}
+               "predictions.npz": _npz(**arrays)}
     run.metrics["records"] = {name: sha256(content).hexdigest() for name, content in records.items()}
     text = json.dumps(run.metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     for name, content in (records | {"metrics.json": text.encode()}).items():
@@ -243,6 +243,26 @@ def finish(state, data, config: Config, settings: dict) -> Run:
     (config.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
 
+# %% ../nbs/09_records.ipynb #60ee8ec6
+COVERED = "covered.npz"
+
+def save_covered(folder, run: Run, covered: dict):
+    "Add the classes predicted for covered images, `covered` as in `Run`."
+    predicted = np.stack(list(covered.values())).astype(np.uint8)
+    beside = run.metrics["records"]["predictions.npz"]
+    content = _npz(how=np.array(list(covered)), predicted=predicted, beside=beside)
+    write_atomically(Path(folder) / COVERED, content)
+
+def _load_covered(folder: Path, metrics: dict, n: int) -> dict | None:
+    if not (folder / COVERED).exists():
+        return None
+    arrays = dict(np.load(folder / COVERED, allow_pickle=False))
+    if str(arrays["beside"]) != metrics["records"]["predictions.npz"]:
+        raise ValueError(f"{COVERED}: not of this run")
+    if arrays["predicted"].shape != (len(arrays["how"]), n):
+        raise ValueError(f"{COVERED}: not a row of {n:,} predictions for each way of covering")
+    return dict(zip(map(str, arrays["how"]), arrays["predicted"], strict=True))
+
 # %% ../nbs/09_records.ipynb #d8c75510
 def _from_older(metrics: dict, history: pd.DataFrame, arrays: dict) -> tuple[dict, pd.DataFrame, dict]:
     "Bring a record of one split, with neither copies nor the last ten epochs, into today's form."
@@ -253,7 +273,7 @@ def _from_older(metrics: dict, history: pd.DataFrame, arrays: dict) -> tuple[dic
     metrics |= {"splits": {split: facts}, "label_source": None, "overrides": {}}
     return metrics, history, {f"{split}_{name}": array for name, array in arrays.items()}
 
-# %% ../nbs/09_records.ipynb #6036345e
+# %% ../nbs/09_records.ipynb #94bc7bd3
 def _read(folder: Path) -> Run:
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     records = {name: (folder / name).read_bytes() for name in ("history.csv", "predictions.npz")}
@@ -267,18 +287,18 @@ def _read(folder: Path) -> Run:
     for split in metrics["splits"]:
         own = [name for name in arrays if name.startswith(f"{split}_")]
         predictions[split] = Predictions(**{name.removeprefix(f"{split}_"): arrays[name] for name in own})
-    return Run(metrics, history, predictions)
+    n = len(predictions[metrics["measured"]].labels)
+    return Run(metrics, history, predictions, _load_covered(folder, metrics, n))
 
-# %% ../nbs/09_records.ipynb #94bc7bd3
+# %% ../nbs/09_records.ipynb #398b6980
 def load_run(folder) -> Run:
     "Read a finished run's folder, also of older code. Raises `RunError` if a record is missing or torn."
-    folder = Path(folder)
     try:
-        return _read(folder)
+        return _read(Path(folder))
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise RunError(f"{folder} is no finished run: {missing} is missing; run its cell again") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a reader of JSON, CSV or NumPy's files says
         raise RunError(f"{folder}: its records cannot be used ({error}); move the folder away and run its "
                        "cell again") from error
 

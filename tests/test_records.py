@@ -246,9 +246,9 @@ def test_a_checkpoint_of_older_code_is_named(tmp_path):
         file = BytesIO()
         torch.save(older, file)
         digest = sha256(file.getvalue()).digest()
-        for end, why in ((digest, "older code wrote it"), (b"", "its digest is another")):
+        for end in (digest, b""):
             path.write_bytes(file.getvalue() + end)
-            with pytest.raises(RunError, match=f"not a checkpoint that can be read .{why}.*overwrite = True"):
+            with pytest.raises(RunError, match="not a checkpoint.*other code.*overwrite = True"):
                 load_checkpoint(chosen.folder, settings, state)
 
 

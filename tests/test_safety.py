@@ -16,7 +16,7 @@ from test_train import config, dataset, quiet
 from mixcut import grid
 from mixcut.config import ConfigError, from_parameters
 from mixcut.predict import PredictError, load_network, look
-from mixcut.records import CHECKPOINT, RunError
+from mixcut.records import CHECKPOINT, FORMAT, RunError
 from mixcut.train import fit
 
 CUT = """
@@ -151,7 +151,7 @@ def test_a_checkpoint_that_holds_code_is_refused_and_not_run(tmp_path, monkeypat
     ):
         file = io.BytesIO()
         make(file)
-        (chosen.folder / CHECKPOINT).write_bytes(file.getvalue() + sha256(file.getvalue()).digest())
+        (chosen.folder / CHECKPOINT).write_bytes(file.getvalue() + sha256(FORMAT + file.getvalue()).digest())
         with pytest.raises(RunError, match="not a checkpoint that can be read"):
             fit(chosen, dataset(), quiet)
     assert not (tmp_path / "owned").exists()
