@@ -138,8 +138,8 @@ def train_epoch(state: State, split: Split, config: Config, epoch: int, progress
     with seeded(config.seed, "dropout", epoch):
         for images, labels in train_batches(split, config, epoch):
             within = (sum(sizes) + len(images) / 2) / len(split)
-            rate = learning_rate(epoch, config.epochs, config.lr, config.schedule, within)
-            state.optimizer.param_groups[0]["lr"] = rate
+            lr = learning_rate(epoch, config.epochs, config.lr, config.schedule, within)
+            state.optimizer.param_groups[0]["lr"] = lr
             losses.append(train_step(state, images, labels, config))
             sizes.append(len(images))
             if progress:
@@ -174,7 +174,8 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     train = replace(data.train, images=data.train.images.to(device), labels=data.train.labels.to(device))
     with ExitStack() as after, locked(config.folder):
         after.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
-        torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
         settings = run_settings(config, data, crop, device.type, state.precision)
         run = resume(config, settings, state)
         if run is None:
