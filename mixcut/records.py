@@ -130,7 +130,7 @@ CHECKPOINT, FORMAT = "checkpoint.pt", b"mixcut 2"  # the format is part of each 
 def save_checkpoint(folder: Path, settings: dict, state):
     "Write a run under way, whole or not at all. Raises `RunError` where there is no room."
     parts = {"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}
-    torch.save({"settings": json.dumps(settings), "state": vars(state) | parts}, buffer := BytesIO())
+    torch.save({"settings": settings, "state": vars(state) | parts}, buffer := BytesIO())
     buffer.write(sha256(FORMAT + buffer.getbuffer()).digest())
     try:
         write_atomically(folder / CHECKPOINT, buffer.getbuffer())
@@ -154,7 +154,7 @@ def load_checkpoint(folder: Path, settings: dict, state):
     "Bring a run to where its checkpoint is, if there is one. Raises `RunError` for a damaged or foreign one."
     if (path := folder / CHECKPOINT).exists():
         saved = _read_checkpoint(path)
-        require_same(path, json.loads(saved["settings"]), settings)
+        require_same(path, saved["settings"], settings)
         for name in ("model", "optimizer"):
             getattr(state, name).load_state_dict(saved["state"].pop(name))
         vars(state).update(saved["state"])

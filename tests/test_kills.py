@@ -44,7 +44,7 @@ def work(chosen, data, log, before):
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(text, last=False):
-        if "image" in text:
+        if ", image " in text:
             epoch, image = text.split("epoch ")[1].split()[0], text.split("image ")[1].split()[0]
             os.write(file, f"{epoch} {image}\n".encode())
 
@@ -210,7 +210,7 @@ def stopped_run(tmp_path, data, step=20):
     chosen, calls = config(tmp_path, epochs=EPOCHS), iter(range(10**9))
 
     def stop(text, last=False):
-        if "image" in text and next(calls) == step:
+        if ", image " in text and next(calls) == step:
             raise MemoryError
 
     with pytest.raises(MemoryError):
