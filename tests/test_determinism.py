@@ -53,7 +53,11 @@ def draws(aug):
     return of
 
 
-MADE = {"order": order, "crops": crops, **{aug: draws(aug) for aug in ("cutout", "mixup", "cutmix", "mixcut")}}
+MADE = {
+    "order": order,
+    "crops": crops,
+    **{aug: draws(aug) for aug in ("cutout", "mixup", "cutmix", "mixcut")},
+}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 4])
@@ -75,7 +79,10 @@ from mixcut.config import Config
 from mixcut.data import load
 from mixcut.train import fit
 data = load("drawn", train=2000, valid=100, test=400)
-run = fit(Config(runs=sys.argv[1], seed=int(sys.argv[2]), aug="baseline", epochs=4, width=0.125, lr=0.03, init="identity", schedule="one-cycle", dropout=0.1, device="cpu", precision="fp32"), data, lambda *a, **k: None)
+given = {"aug": "baseline", "epochs": 4, "width": 0.125, "lr": 0.03, "init": "identity", "dropout": 0.1}
+config = Config(runs=sys.argv[1], seed=int(sys.argv[2]), schedule="one-cycle", device="cpu",
+                precision="fp32", **given)
+run = fit(config, data, lambda *a, **k: None)
 print(json.dumps(run.score("last")))
 """
 
@@ -83,30 +90,60 @@ print(json.dumps(run.score("last")))
 def trained(folder, seed, threads):
     """A run in a process of its own: its accuracy, its predictions, a digest of its weights."""
     words = [sys.executable, "-c", CODE, str(folder), str(seed)]
-    process = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, cwd=folder.parent)
+    process = subprocess.run(
+        words,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        cwd=folder.parent,
+    )
     assert process.returncode == 0, process.stderr[-2000:]
     [path] = folder.rglob("model.safetensors")
-    return json.loads(process.stdout), load_run(path.parent).probabilities, digest(np.frombuffer(path.read_bytes()[-4000:], np.uint8))
+    return (
+        json.loads(process.stdout),
+        load_run(path.parent).probabilities,
+        digest(np.frombuffer(path.read_bytes()[-4000:], np.uint8)),
+    )
 
 
 def test_one_number_of_threads_gives_one_result(tmp_path, pytestconfig, record):
     """Sums in another order round differently, and training amplifies it: by how much is recorded."""
     rows = []
     for seed in range(1 if pytestconfig.getoption("kills") < 50 else 3):
-        found = {name: trained(tmp_path / f"{seed}-{name.replace(' ', '')}", seed, threads) for name, threads in (("1", 1), ("1 again", 1), ("2", 2), ("2 again", 2))}
+        found = {
+            name: trained(tmp_path / f"{seed}-{name.replace(' ', '')}", seed, threads)
+            for name, threads in (("1", 1), ("1 again", 1), ("2", 2), ("2 again", 2))
+        }
         for threads in ("1", "2"):
-            assert found[threads][0] == found[f"{threads} again"][0] and np.array_equal(found[threads][1], found[f"{threads} again"][1]) and found[threads][2] == found[f"{threads} again"][2]
+            assert (
+                found[threads][0] == found[f"{threads} again"][0]
+                and np.array_equal(found[threads][1], found[f"{threads} again"][1])
+                and found[threads][2] == found[f"{threads} again"][2]
+            )
         agree = 100 * (found["1"][1].argmax(1) == found["2"][1].argmax(1)).mean()
         rows.append((seed, found["1"][0], found["2"][0], agree))
-        record(f"seed {seed}, twice with one thread, twice with two", 4, f"same bits for the same threads; {found['1'][0]:.2f} % with one, {found['2'][0]:.2f} % with two, {agree:.1f} % of the predictions alike")
+        record(
+            f"seed {seed}, twice with one thread, twice with two",
+            4,
+            f"same bits for the same threads; {found['1'][0]:.2f} % with one, {found['2'][0]:.2f} % with "
+            f"two, {agree:.1f} % of the predictions alike",
+        )
     assert all(agree > 50 for *_, agree in rows)  # of runs that have learned
 
 
 def test_deterministic_takes_only_such_algorithms(tmp_path):
-    """On the CPU the bits are the same with and without; what `deterministic` forbids elsewhere is forbidden inside, and allowed again after."""
+    """On the CPU the bits are the same. Other algorithms are forbidden inside, and allowed after."""
     seen = []
-    first = fit(config(tmp_path / "a"), dataset(), lambda text, last=False: seen.append(torch.are_deterministic_algorithms_enabled()))
-    second = fit(config(tmp_path / "b", deterministic=True), dataset(), lambda text, last=False: seen.append(torch.are_deterministic_algorithms_enabled() or last))
+    first = fit(
+        config(tmp_path / "a"),
+        dataset(),
+        lambda text, last=False: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    second = fit(
+        config(tmp_path / "b", deterministic=True),
+        dataset(),
+        lambda text, last=False: seen.append(torch.are_deterministic_algorithms_enabled() or last),
+    )
     assert seen.count(True) >= 2 and not torch.are_deterministic_algorithms_enabled()
     assert np.array_equal(first.probabilities, second.probabilities)
 

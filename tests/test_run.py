@@ -1,4 +1,5 @@
-"""nbs/run.ipynb through papermill, as a user runs it: parameters arrive, wrong ones are refused, a killed run goes on."""
+"""nbs/run.ipynb through papermill: parameters arrive, wrong ones are refused, a killed run goes on."""
+
 import json
 import os
 import re
@@ -29,7 +30,15 @@ def papermill(folder, tiny=TINY, **parameters):
     if tiny and "dataset" not in parameters:
         words += ["-y", json.dumps(OPTIONS)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        words,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def done(process):
@@ -41,7 +50,12 @@ def test_parameters_arrive_and_the_folder_is_complete(tmp_path):
     code, output = done(papermill(tmp_path, aug="mixcut", beta="1/4", seed=2))
     assert code == 0, output
     folder = tmp_path / "runs" / "quick" / "drawn" / "mixcut-beta-1-4" / "seed2"
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.csv",
+        "metrics.json",
+        "model.safetensors",
+        "predictions.npz",
+    ]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["config"]["beta"] == 0.25 and metrics["config"]["epochs"] == 3 and metrics["seed"] == 2
     subject = "-p profile quick -p dataset drawn -p aug mixcut -p seed 2 -p beta 0.25 "
@@ -53,13 +67,24 @@ def test_parameters_arrive_and_the_folder_is_complete(tmp_path):
     assert {split: facts["n"] for split, facts in metrics["splits"].items()} == counts
     assert [facts["copies"] for facts in metrics["splits"].values()] == [0, 0]
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    streams = [output for cell in executed.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    streams = [
+        output
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stderr"
+    ]
     assert not streams, streams
     assert "NOT the profile's epochs: 3; NOT" in (tmp_path / "out.ipynb").read_text()
     assert str(tmp_path) not in json.dumps(metrics)
 
 
-@pytest.mark.parametrize("parameters, match", [({"agu": "mixcut"}, "did you mean 'aug'"), ({"gamma": 1.5}, "gamma = 1.5: it must be less than or equal to 1")])
+@pytest.mark.parametrize(
+    "parameters, match",
+    [
+        ({"agu": "mixcut"}, "did you mean 'aug'"),
+        ({"gamma": 1.5}, "gamma = 1.5: it must be less than or equal to 1"),
+    ],
+)
 def test_wrong_parameters_are_refused_before_any_work(tmp_path, parameters, match):
     code, output = done(papermill(tmp_path, **parameters))
     assert code != 0 and "ConfigError" in output and match in output

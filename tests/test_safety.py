@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,22 +15,24 @@ from test_train import config, dataset, quiet
 
 from mixcut import grid
 from mixcut.config import ConfigError, from_parameters
-from mixcut.data import load
 from mixcut.predict import PredictError, load_network, look
-from mixcut.records import CHECKPOINT, RunError
+from mixcut.records import CHECKPOINT, FORMAT, RunError
 from mixcut.train import fit
 
-CUT = '''
+CUT = """
 import socket, sys
 def hook(event, args):
-    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request", "http.client.connect"):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname",
+                 "urllib.Request", "http.client.connect"):
         where = args[1] if event.startswith("socket.connect") or event == "socket.sendto" else args[0]
         host = where[0] if isinstance(where, tuple) else where
-        if isinstance(where, tuple) and host not in ("127.0.0.1", "::1", "localhost", "") or event.startswith(("urllib", "http", "socket.get")) and str(host) not in ("127.0.0.1", "::1", "localhost", "None", ""):
+        here = ("127.0.0.1", "::1", "localhost", "")
+        named = event.startswith(("urllib", "http", "socket.get"))
+        if isinstance(where, tuple) and host not in here or named and str(host) not in (*here, "None"):
             open({log!r}, "a").write(f"{{event}} {{where}}\\n")
             raise OSError("the network is cut")
 sys.addaudithook(hook)
-'''
+"""
 
 
 @pytest.fixture
@@ -39,7 +40,12 @@ def cut(tmp_path):
     """An environment in which each Python refuses, and writes down, whatever is not this machine."""
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "sitecustomize.py").write_text(CUT.format(log=str(tmp_path / "tried")))
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "cut"), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "cut"), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
 
 
 def test_the_cut_cuts(tmp_path, cut):
@@ -49,17 +55,59 @@ def test_the_cut_cuts(tmp_path, cut):
 
 
 def test_no_notebook_uses_the_network(tmp_path, cut, record):
-    tiny = ["-p", "epochs", "1", "-p", "width", "0.05", "-p", "precision", "fp32", "-y", '{"data_options": {"train": 80, "valid": 20, "test": 20}}']
-    jobs = [("run.ipynb", tiny), ("beyond.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("report.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("predict.ipynb", [])]
+    tiny = [
+        "-p",
+        "epochs",
+        "1",
+        "-p",
+        "width",
+        "0.05",
+        "-p",
+        "precision",
+        "fp32",
+        "-y",
+        '{"data_options": {"train": 80, "valid": 20, "test": 20}}',
+    ]
+    jobs = [
+        ("run.ipynb", tiny),
+        ("beyond.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]),
+        ("report.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]),
+        ("predict.ipynb", []),
+    ]
     for name, given in jobs:
-        process = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / name), "out.ipynb", "--no-progress-bar", *given], cwd=tmp_path, env=cut, capture_output=True, text=True)
+        process = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "papermill",
+                str(NOTEBOOK.parent / name),
+                "out.ipynb",
+                "--no-progress-bar",
+                *given,
+            ],
+            cwd=tmp_path,
+            env=cut,
+            capture_output=True,
+            text=True,
+        )
         assert process.returncode == 0, process.stderr[-2000:]
     assert not (tmp_path / "tried").exists(), (tmp_path / "tried").read_text()
     record("notebooks with the network cut", len(jobs), "no connection tried")
 
 
-EVIL = ["'); import os; os.system('touch owned') #", '"); open("owned", "w") #', "{{open('owned','w')}}", "$(touch owned)", "`touch owned`", "mixcut\nopen('owned', 'w')", "../../owned",
-        "/owned", "a\\", "\x00", "%(owned)s"]
+EVIL = [
+    "'); import os; os.system('touch owned') #",
+    '"); open("owned", "w") #',
+    "{{open('owned','w')}}",
+    "$(touch owned)",
+    "`touch owned`",
+    "mixcut\nopen('owned', 'w')",
+    "../../owned",
+    "/owned",
+    "a\\",
+    "\x00",
+    "%(owned)s",
+]
 
 
 @pytest.mark.parametrize("name", ["aug", "profile", "dataset", "device", "beta"])
@@ -97,10 +145,13 @@ def test_a_checkpoint_that_holds_code_is_refused_and_not_run(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     chosen = config(tmp_path / "runs")
     chosen.folder.mkdir(parents=True)
-    for make in (lambda file: torch.save({"settings": "{}", "trap": Trap()}, file), lambda file: pickle.dump(Trap(), file)):
+    for make in (
+        lambda file: torch.save({"settings": "{}", "trap": Trap()}, file),
+        lambda file: pickle.dump(Trap(), file),
+    ):
         file = io.BytesIO()
         make(file)
-        (chosen.folder / CHECKPOINT).write_bytes(file.getvalue() + sha256(file.getvalue()).digest())
+        (chosen.folder / CHECKPOINT).write_bytes(file.getvalue() + sha256(FORMAT + file.getvalue()).digest())
         with pytest.raises(RunError, match="not a checkpoint that can be read"):
             fit(chosen, dataset(), quiet)
     assert not (tmp_path / "owned").exists()
@@ -136,12 +187,37 @@ def test_hostile_class_names_reach_no_page_and_no_shell(tmp_path, record):
         for k in range(5):
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             Image.new("L", (48, 48), 40 * k).save(tmp_path / "data" / name / f"{k}.png")
-    code, output = done(papermill(tmp_path, dataset="folder", data_root=str(tmp_path / "data"), epochs=1, precision="fp32"))
+    code, output = done(
+        papermill(tmp_path, dataset="folder", data_root=str(tmp_path / "data"), epochs=1, precision="fp32")
+    )
     assert code == 0, output
     metrics = json.loads((tmp_path / "runs/quick/folder/mixcut/seed0/metrics.json").read_text())
     assert sorted(metrics["classes"]) == sorted(names)
-    code = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / "report.ipynb"), "report.ipynb", "--no-progress-bar", "-p", "runs", "runs", "-p", "profile", "quick", "-p", "dataset", "folder",
-                           "-p", "out", "out"], cwd=tmp_path, capture_output=True, text=True)
+    code = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(NOTEBOOK.parent / "report.ipynb"),
+            "report.ipynb",
+            "--no-progress-bar",
+            "-p",
+            "runs",
+            "runs",
+            "-p",
+            "profile",
+            "quick",
+            "-p",
+            "dataset",
+            "folder",
+            "-p",
+            "out",
+            "out",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert code.returncode == 0, code.stderr[-2000:]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script>alert" not in page and not list(tmp_path.rglob("owned"))
