@@ -1,43 +1,53 @@
-"""The paper's grid: a run of nbs/run.ipynb for each cell and seed, and the report over them. The list of runs is mixcut.grid's.
+"""The paper's grid: a run of nbs/run.ipynb for each cell and seed, and the report over them.
+The list of runs is mixcut.grid's.
 
 snakemake --cores 2                                                the demonstration on drawn faces
 snakemake --cores 1 --config profile=paper data_root=FACES         the paper
 snakemake so_far --cores 1                                         a report over what is finished
 
-Further --config: datasets=a,b cells=a,b seeds=2 runs=FOLDER reports=FOLDER gflops=N (of the machines that train; else measured here)
-gpus=1 (of each run), parameters='{"device": "cuda"}' (of each run; they go before the profile's).
+Further --config: datasets=a,b cells=a,b seeds=2 runs=FOLDER reports=FOLDER
+gflops=N (of the machines that train; else measured here) gpus=1 threads=1 (of each run)
+parameters='{"device": "cuda"}' (of each run; they go before the profile's)
 """
 import json
 import os
+import shlex
 import sys
 
 import yaml
 
+from mixcut.config import ConfigError, given
 from mixcut.grid import check, forecasts, jobs, rates_of, resources
-
-PROFILE, RUNS, REPORTS = config.get("profile", "demo"), config.get("runs", "runs"), config.get("reports", "reports")
 
 
 def typed(value):
     "Snakemake's command line makes a mapping of what looks like one, and leaves everything in it text."
-    return {name: typed(v) for name, v in value.items()} if isinstance(value, dict) else yaml.safe_load(value) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return {name: typed(inner) for name, inner in value.items()}
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
-GRID = jobs(PROFILE, config.get("data_root"), RUNS, config.get("datasets"), config.get("cells"), config.get("seeds"),
-            **typed(config.get("parameters", {})))
-RUNS = GRID[0].config.runs  # without ~
-JOBS = {job.name: job for job in GRID}
-FOLDER = f"{RUNS}/{PROFILE}/{{dataset}}/{{cell}}/seed{{seed}}"
-PAPERMILL = f"{sys.executable} -m papermill --no-progress-bar"
-SHOW = {"runs": RUNS, "profile": PROFILE, "dataset": GRID[0].config.dataset, "out": f"{REPORTS}/{PROFILE}"}
-
-METRICS = [f"{job.config.folder.as_posix()}/metrics.json" for job in GRID]
-
+NAMES = ("profile", "data_root", "runs", "datasets", "cells", "seeds")
+CHOICE = {name: config[name] for name in NAMES if name in config}
+PARAMETERS = typed(config.get("parameters", {}))
+if clash := sorted(CHOICE.keys() & PARAMETERS.keys()):
+    raise ConfigError(f"{', '.join(clash)}: given in --config and in its parameters; leave one out")
+GRID = jobs(**CHOICE, **PARAMETERS)
 check(GRID)
+
+PROFILE, RUNS = GRID[0].config.profile, GRID[0].config.runs
+REPORTS = os.path.expanduser(config.get("reports", "reports"))
+FOLDER = f"{RUNS}/{PROFILE}/{{dataset}}/{{cell}}/seed{{seed}}"
+JOBS = {job.config.folder.as_posix(): job for job in GRID}
+METRICS = [f"{folder}/metrics.json" for folder in JOBS]
+PAPERMILL = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar"
+RUN = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/run.ipynb"
+REPORT = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/report.ipynb"
+SHOW = {"runs": RUNS, "profile": PROFILE, "dataset": GRID[0].config.dataset, "out": f"{REPORTS}/{PROFILE}"}
 
 
 def job_of(wildcards):
-    return JOBS["{dataset}/{cell}/seed{seed}".format(**wildcards)]
+    return JOBS[FOLDER.format(**wildcards)]
 
 
 def rates():
@@ -56,7 +66,8 @@ localrules: all, report, so_far
 
 
 rule all:
-    input: METRICS, f"{REPORTS}/{PROFILE}/report.html"  # the runs too: a report that is there already asks for none
+    # the runs too: a report that is there already asks for none
+    input: METRICS, f"{REPORTS}/{PROFILE}/report.html"
 
 
 rule cell:
@@ -65,13 +76,13 @@ rule cell:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",
     params:
-        given=lambda wildcards: job_of(wildcards).given,
+        given=lambda wildcards: json.dumps(given(job_of(wildcards).config)),
     threads: int(config.get("threads", 1))
     resources:
         runtime=reserve("runtime"),
         mem_mb=reserve("mem_mb"),
         gpu=int(config.get("gpus", 0)),
-    shell: PAPERMILL + " nbs/run.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+    shell: RUN + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 rule report:
@@ -82,7 +93,7 @@ rule report:
         text=f"{RUNS}/{PROFILE}/report.log",
     params:
         given=json.dumps(SHOW),
-    shell: PAPERMILL + " nbs/report.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+    shell: REPORT + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 rule so_far:
@@ -91,7 +102,7 @@ rule so_far:
         text=f"{RUNS}/{PROFILE}/so-far.log",
     params:
         given=json.dumps(SHOW),
-    shell: PAPERMILL + " nbs/report.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+    shell: REPORT + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 onstart:

@@ -1,4 +1,6 @@
-"""Four cells and their report through a real SLURM of one node, started here from Debian's packages (slurm-wlm, munge), and stopped."""
+"""Four cells and their report through a real SLURM of one node, started here and stopped.
+
+It needs Debian's packages slurm-wlm and munge."""
 import json
 import os
 import shutil
@@ -9,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import test_grid
+from test_grid import TINY, environment, records
 
 from mixcut.grid import jobs as grid_jobs
 from mixcut.grid import resources
-from test_grid import TINY, checkout, environment, records  # noqa: F401  (checkout is a fixture)
+
+checkout = test_grid.checkout  # a fixture
 
 CONF = Path("/etc/slurm/slurm.conf")  # nested srun reads no other
 TOLD = """
@@ -55,6 +60,10 @@ def free_port():
         return one.getsockname()[1]
 
 
+def output_of(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture
 def slurm(tmp_path):
     if why := missing():
@@ -66,15 +75,21 @@ def slurm(tmp_path):
         folder.chmod(folder.stat().st_mode | 0o055)  # munged, as its own user, goes through them
     shutil.chown(home, "munge")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 // 2**20
-    CONF.write_text(TOLD.format(host=socket.gethostname().split(".")[0], home=home, ctld=free_port(), node=free_port(), cpus=os.cpu_count(), memory=memory))
+    host = socket.gethostname().split(".")[0]
+    CONF.write_text(TOLD.format(host=host, home=home, ctld=free_port(), node=free_port(), cpus=os.cpu_count(),
+                                memory=memory))
     daemons = []
     try:
-        for name, *words in (["munged", "runuser", "-u", "munge", "--", "munged", "--foreground", "--force", f"--socket={home}/munge.socket", f"--pid-file={home}/munge.pid",
-                              f"--log-file={home}/munge.log", f"--seed-file={home}/munge.seed"], ["slurmctld", "slurmctld", "-D"], ["slurmd", "slurmd", "-D"]):
-            daemons.append(subprocess.Popen(words, stdout=(home / f"{name}.out").open("w"), stderr=subprocess.STDOUT))
+        munged = ["runuser", "-u", "munge", "--", "munged", "--foreground", "--force",
+                  f"--socket={home}/munge.socket", f"--pid-file={home}/munge.pid",
+                  f"--log-file={home}/munge.log", f"--seed-file={home}/munge.seed"]
+        for words in (munged, ["slurmctld", "-D"], ["slurmd", "-D"]):
+            out = (home / f"{words[0]}.out").open("w")
+            daemons.append(subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT))
             time.sleep(1)
         for _ in range(60):
-            if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout:
+            states = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout
+            if "idle" in states:
                 break
             time.sleep(0.5)
         else:
@@ -94,8 +109,8 @@ LONGER = TINY | {"epochs": 12}  # long enough to be pre-empted
 
 def jobs_of(*columns):
     """What squeue says of every job, running or over."""
-    lines = subprocess.run(["squeue", "-h", "-t", "all", "-o", " ".join(columns)], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [tuple(line.split()) for line in lines]
+    said = output_of("squeue", "-h", "-t", "all", "-o", " ".join(columns))
+    return [tuple(line.split()) for line in said.splitlines()]
 
 
 def preempt(checkout):
@@ -103,24 +118,31 @@ def preempt(checkout):
     for _ in range(600):
         if list(checkout.glob("runs/demo/drawn/*/seed0/checkpoint.pt")):
             for job, state in jobs_of("%i", "%T"):
-                if state == "RUNNING" and subprocess.run(["scontrol", "requeue", job], capture_output=True).returncode == 0:
+                requeue = ["scontrol", "requeue", job]
+                if state == "RUNNING" and subprocess.run(requeue, capture_output=True).returncode == 0:
                     return job
         time.sleep(0.2)
     pytest.fail("no run wrote a checkpoint in two minutes")
 
 
-def test_four_cells_and_the_report(slurm, checkout):  # noqa: F811
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
-               "--seconds-between-status-checks", "5", "--latency-wait", "20", "--config", "gflops=10", "datasets=drawn", f"cells={','.join(CELLS)}", "seeds=1",
+def test_four_cells_and_the_report(slurm, checkout):
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm",
+               "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
+               "--seconds-between-status-checks", "5", "--latency-wait", "20",
+               "--config", "gflops=10", "datasets=drawn", f"cells={','.join(CELLS)}", "seeds=1",
                f"parameters={json.dumps(LONGER)}"]
-    engine = subprocess.Popen(command, cwd=checkout, env=environment(checkout.parent), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    engine = subprocess.Popen(command, cwd=checkout, env=environment(checkout.parent), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
     stopped = preempt(checkout)
     output = engine.communicate(timeout=500)[0]
     assert engine.returncode == 0, output
-    assert set(records(checkout)) == set(CELLS) and (checkout / "reports/demo/report.html").exists()
-    assert all(len((path.parent / "history.csv").read_text().splitlines()) == 13 for path in records(checkout).values())
-    assert "Restarts=1" in subprocess.run(["scontrol", "show", "job", stopped], capture_output=True, text=True).stdout
+    made = records(checkout)
+    assert set(made) == set(CELLS) and (checkout / "reports/demo/report.html").exists()
+    assert all(len((path.parent / "history.csv").read_text().splitlines()) == 13 for path in made.values())
+    assert "Restarts=1" in output_of("scontrol", "show", "job", stopped)
     jobs = jobs_of("%i", "%T", "%l", "%m")
     assert len(jobs) == 4, jobs  # the report is made where Snakemake runs
-    [wanted] = {tuple(resources(job, {"drawn": 1e10}).values()) for job in grid_jobs(datasets="drawn", cells=list(CELLS), seeds=1, **LONGER)}
-    assert {job[1:] for job in jobs} == {("COMPLETED", f"{wanted[0]}:00", f"{wanted[1]}M")}, jobs  # time and memory are the forecast's
+    grid = grid_jobs(datasets="drawn", cells=list(CELLS), seeds=1, **LONGER)
+    [(minutes, megabytes)] = {tuple(resources(job, {"drawn": 1e10}).values()) for job in grid}
+    wanted = ("COMPLETED", f"{minutes}:00", f"{megabytes}M")
+    assert {job[1:] for job in jobs} == {wanted}, jobs  # time and memory are the forecast's
