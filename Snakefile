@@ -29,7 +29,7 @@ RUNS = GRID[0].config.runs  # without ~
 JOBS = {job.name: job for job in GRID}
 FOLDER = f"{RUNS}/{PROFILE}/{{dataset}}/{{cell}}/seed{{seed}}"
 PAPERMILL = f"{sys.executable} -m papermill --no-progress-bar"
-SHOW = {"runs": RUNS, "profile": PROFILE, "dataset": GRID[0].config.dataset, "out": f"{REPORTS}/{PROFILE}"}
+SHOW = {"runs": RUNS, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"}
 
 METRICS = [f"{job.config.folder.as_posix()}/metrics.json" for job in GRID]
 

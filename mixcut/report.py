@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['load_runs', 'correct', 'results', 'findings', 'contents', 'write']
 
-# %% ../nbs/13_report.ipynb #41163d90
+# %% ../nbs/13_report.ipynb #51e774a8
 import json
 import re
 from base64 import b64encode
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
+from math import ceil
 from pathlib import Path
 from shutil import copytree, rmtree
 from tempfile import TemporaryFile
@@ -27,11 +28,13 @@ from matplotlib.figure import Figure
 from nbconvert import HTMLExporter
 
 import mixcut
+from .augment import examples
 from .config import BASE, PROFILES, PROTOCOL, choose_from, command, from_parameters
 from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
+from .faces import draw, sample_faces
 from .grid import jobs
 from .paper import CELLS, DATASETS, ERRATA, METHODS, TABLES, cell_name, find_cell
-from .plot import COLORS, method_color, style
+from .plot import COLORS, grid, method_color, style
 from .records import COVERED, load_run, write_atomically
 from .stats import cell_titles, comparisons, contrast, judge
 
@@ -76,13 +79,14 @@ def _record_folder(run: Run) -> str:
     parts = [run.metrics["dataset"], run.metrics["cell"], re.sub(r"[^A-Za-z0-9.-]+", "-", other)]
     return "/".join(["runs", *filter(None, parts), f"seed{run.metrics['seed']}"])
 
-# %% ../nbs/13_report.ipynb #5b00af1b
+# %% ../nbs/13_report.ipynb #605b7f59
 SCORES = [*PROTOCOLS, "without copies", "ten crops", "one crop"]  # accuracies, per cent
 
 def _row(run: Run) -> dict:
     "What tables show of a run, and the run itself. Without copies: by the headline protocol."
     m, seen = run.metrics, run.measured
-    commits = m["provenance"].get("commits") or [m["provenance"].get("commit") or "unknown"]
+    made = m["provenance"]
+    commits = " ".join(str(c)[:7] for c in made.get("commits") or [made.get("commit")])
     ten, one = (np.nan if predicted is None else 100 * (predicted == seen.labels).mean()
                 for predicted in (seen.ten_crop, seen.one_crop))
     return {"dataset": m["dataset"], "cell": m["cell"], "seed": int(m["seed"]), "profile": m["profile"],
@@ -90,13 +94,13 @@ def _row(run: Run) -> dict:
             "ten crops": ten, "one crop": one, "votes": m["label_source"] or "not recorded",
             "overrides": ", ".join(f"{name} {value}" for name, value in m["overrides"].items()),
             "hours": m["cost"]["seconds"] / 3600, "images a second": m["cost"]["images_per_second"],
-            "processor": m["provenance"].get("processor"), "commit": " ".join(c[:7] for c in commits),
-            "finished": str(m["provenance"].get("finished")), "command": m["command"],
+            "processor": made.get("processor"), "finished": str(made.get("finished")),
+            "commit": commits + "+" * bool(made.get("dirty")), "command": m["command"],
             "circumstances": _circumstances(run), "record": _record_folder(run), "run": run}
 
-# %% ../nbs/13_report.ipynb #5126ecfb
+# %% ../nbs/13_report.ipynb #e33b446e
 _COLUMNS = ["dataset", "cell", "seed", "profile", *SCORES, "votes", "overrides", "hours", "images a second",
-            "processor", "commit", "finished", "command", "circumstances", "record", "run", "folder"]
+            "processor", "finished", "commit", "command", "circumstances", "record", "run", "folder"]
 
 def _read_runs(folder: Path) -> tuple[pd.DataFrame, list]:  # `_COLUMNS`; (folder, reason) of those left out
     rows, skipped = [], []
@@ -252,12 +256,12 @@ class Item:
         else:
             display(Markdown(self.markdown))
 
-# %% ../nbs/13_report.ipynb #834932b1
+# %% ../nbs/13_report.ipynb #4e3fea7a
 INTERVAL = "± half of the 95 % interval over seeds and images; without ±, no cell has a second seed"
 
 def conditions(found: pd.DataFrame) -> str:
     "Under which protocol runs were made, from which votes, and on which images they were measured."
-    said = [f"Profile {name}: {PROFILES[name].title}." for name in found.profile.unique()]
+    said = [f"Profile {name} ({PROFILES[name].title})." for name in found.profile.unique()]
     for dataset, mine in found.groupby("dataset", sort=False):
         run, seen = mine.iloc[0], mine.run.iloc[0].measured
         copies = "" if seen.copies is None else f", {seen.copies.sum():,} of them copies of training images"
@@ -332,13 +336,13 @@ def recall_table(
     recall.insert(0, "images", np.bincount(labels, minlength=len(recall)))
     return recall.rename_axis("class").reset_index()
 
-# %% ../nbs/13_report.ipynb #63bd9ea9
+# %% ../nbs/13_report.ipynb #6b999fc2
 def with_grid(found: pd.DataFrame, profile: str) -> pd.DataFrame:
     "Runs, and those of the profile's grid that are missing, each with the command that makes it."
     keys = ["dataset", "cell", "seed"]
-    grid = [(job.config.dataset, job.config.cell, job.config.seed, command(job.config))
-            for job in jobs(profile, "DATA_ROOT")]
-    both = pd.DataFrame(grid, columns=[*keys, "to do"]).merge(found, "outer", keys)
+    wanted = [(job.config.dataset, job.config.cell, job.config.seed, command(job.config))
+              for job in jobs(profile, "DATA_ROOT")]
+    both = pd.DataFrame(wanted, columns=[*keys, "to do"]).merge(found, "outer", keys)
     return both.assign(command=both.command.fillna(both.pop("to do")))
 
 def progress_table(runs: pd.DataFrame) -> pd.DataFrame:  # from `with_grid`
@@ -388,35 +392,43 @@ def plot_curves(five: pd.DataFrame) -> Figure:
 def plot_confusions(five: pd.DataFrame) -> Figure:
     "A confusion matrix for each method that has runs."
     found = _confusions(five)
-    fig, axes = plt.subplots(1, len(found), figsize=(3.4 * len(found), 3.2), squeeze=False, sharey=True)
-    for axis, (name, counts) in zip(axes.flat, found.items(), strict=True):
-        plot_confusion(counts, axis, name)
+    fig = plt.figure(figsize=(9.6, 3.3 * ceil(len(found) / 3)))
+    for at, (name, counts) in enumerate(found.items(), 1):
+        plot_confusion(counts, fig.add_subplot(ceil(len(found) / 3), 3, at), name)
     return fig
 
-# %% ../nbs/13_report.ipynb #b52e48c2
+# %% ../nbs/13_report.ipynb #65b42108
+def _figure_1() -> Figure:
+    "The four methods on drawn faces, in colour and 100 pixels wide like those of RAF-DB."
+    faces = draw(sample_faces(4, seed=6), size=100, channels=3).float() / 255
+    titles, images = zip(*examples(faces[:2], seed=60), *examples(faces[2:], seed=218), strict=True)
+    return grid(images, titles, columns=6, size=1.25)
+
+# %% ../nbs/13_report.ipynb #7f314315
 def claim_sentence(row: pd.Series) -> str:
     "One of the paper's comparisons, from a row of `judged`."
     paper, name = number(row["paper's Δ"], sign=True), f"**{row.contrast}** on {row.on}"
     if pd.isna(row["Δ"]):
         return f"{name}: no runs yet; the paper has {paper}."
+    said = row.get("verdict", "no verdict on other images")
+    said = "no interval yet" if pd.isna(said) else said
     ours, without = (with_interval(row[Δ], row[f"{Δ} ±"], True) for Δ in ("Δ", "Δ, without copies"))
-    said = "no interval yet" if pd.isna(row.get("verdict")) else row.verdict
-    return (f"{name}: {ours} points, {without} without copies (n = {row.n}); the paper has {paper}: "
+    return (f"{name}: {ours} points (without copies {without}; n = {row.n}); the paper has {paper}: "
             f"**{said}**.")
 
-# %% ../nbs/13_report.ipynb #08ed0589
 def _against_baseline(five: pd.DataFrame) -> list:
-    "What copies, ten crops and classes are to MixCut and to the baseline."
+    "What copies, ten crops and classes are to MixCut and to the baseline, where it was recorded."
     means, recall = protocol_table(five).set_index("cell"), recall_table(five).set_index("class")
-    copies, crops = means[headline(five)] - means["without copies"], means["gain by ten crops"]
+    copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
     worst, mean = (recall.Baseline - recall.MixCut).idxmax(), recall.mean()
-    return [f"Test images that are training images, too, are worth {number(copies.baseline)} points to the "
+    said = [f"Test images that are training images, too, are worth {number(copies.baseline)} points to the "
             f"baseline and {number(copies.mixcut)} to MixCut.",
             f"Ten crops are worth {number(crops.baseline)} points to the baseline and "
             f"{number(crops.mixcut)} to MixCut, over the centre crop.",
-            f"MixCut costs {_words(worst)} most ({recall.images[worst]} images): the baseline recognises "
-            f"{number(recall.Baseline[worst])} % of it and MixCut {number(recall.MixCut[worst])} %; of the "
-            f"classes on average {number(mean.Baseline)} % and {number(mean.MixCut)} %."]
+            f"MixCut is weakest on {_words(worst)} ({recall.images[worst]} images): it recognises "
+            f"{number(recall.MixCut[worst])} % of it and the baseline {number(recall.Baseline[worst])} %; of "
+            f"the classes on average {number(mean.MixCut)} % and {number(mean.Baseline)} %."]
+    return [sentence for sentence in said if number(None) not in sentence]
 
 # %% ../nbs/13_report.ipynb #45b2fe88
 def _limits(own: pd.DataFrame, profile: str) -> list:
@@ -428,33 +440,35 @@ def _limits(own: pd.DataFrame, profile: str) -> list:
              "scale, and nothing of its numbers."]
     return floor * (gain.half > 0) + scale * (profile != "paper")
 
-# %% ../nbs/13_report.ipynb #111a5829
+# %% ../nbs/13_report.ipynb #e0b0fb05
 def findings(
     found: pd.DataFrame,  # from `load_runs`
     profile: str,
-    dataset: str = "fer2013plus",
 ) -> str:  # Markdown
-    "What the runs on a data set say: conclusions, copies, crops, classes, other circumstances, limits."
-    mine = found[found.dataset == dataset]
-    own, others = mine[mine.other == ""], others_table(mine[mine.other != ""])
-    five, told = own[own.cell.isin(METHODS)], judged(own, dataset)
-    said = [claim_sentence(row) for _, row in told[told.kind == "conclusion"].iterrows()]
-    said += _against_baseline(five) if {"baseline", "mixcut"} <= set(five.cell) else []
-    for _, row in others[others.cell == "mixcut"].iterrows():
-        gain = with_interval(row.gain, row["gain ±"], True)
-        said.append(f"With {_words(row.other)}: MixCut gains {gain} points over the baseline (n = {row.n}).")
-    said += _limits(own, profile) if dataset in DATASETS else []
-    return "\n".join([conditions(own), "", *(f"- {sentence}" for sentence in said)])
+    "What runs say: conclusions, copies, crops, classes, other circumstances, limits."
+    said = []
+    for dataset, mine in found.groupby("dataset", sort=False):
+        own, others = mine[mine.other == ""], others_table(mine[mine.other != ""])
+        told, five = judged(own, dataset), own[own.cell.isin(METHODS)]
+        said += [claim_sentence(row) for _, row in told[told.kind == "conclusion"].iterrows()]
+        said += _against_baseline(five) if {"baseline", "mixcut"} <= set(five.cell) else []
+        for _, row in others[others.cell == "mixcut"].iterrows():
+            gain = with_interval(row.gain, row["gain ±"], True)
+            said.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points (n = {row.n}).")
+        said += _limits(own, profile) if dataset in DATASETS else []
+    about = conditions(found[found.other == ""]) if said else "No runs yet."
+    return "\n".join([about, "", *(f"- {sentence}" for sentence in said)])
 
-# %% ../nbs/13_report.ipynb #6feb92c6
+# %% ../nbs/13_report.ipynb #da70f942
 _JUDGED = (f"Percentage points, {INTERVAL}. Supported: the interval is above 0; contradicted: below; smaller "
            "than claimed: it holds 0 and is below the paper's Δ; inconclusive: it holds both. With Holm: "
            "corrected for the number of rows of a data set. Other images than the paper's get no verdict.")
 _CAPTIONS = {  # item → title, caption
     "conclusions": ("Conclusions", f"Each of the paper's conclusions as one contrast. {_JUDGED}"),
     "claims": ("Claims", f"The paper's comparisons. {_JUDGED}"),
-    "accuracy": ("Accuracy", "Dots: runs. Bars and lines: means and 95 % intervals over seeds and images; pale: "
-                 "without copies. Diamonds: the paper."),
+    "accuracy": ("Accuracy", "Dots: runs. Bars and lines: means and 95 % intervals over seeds and images; "
+                 "pale: without copies. Diamonds: the paper."),
+    "figure-1": ("Figure 1", "The methods on drawn faces. λ: the share of x_A; hole: that of the image."),
     "curves": ("Curves", "Training loss and accuracy, a line a run."),
     "confusion": ("Confusion", "Per cent of each label's images, after the last epoch."),
     "recall": ("Recall", "Per cent of each class's images, after the last epoch."),
@@ -511,7 +525,8 @@ def contents(
     sections = {
         "Results": [_item("conclusions", conclusions), _item("claims", claims)],
         "The paper's tables": [item for number in TABLES for item in _tables(own, runs, number)],
-        "Figures": [item for name, mine in measured for item in _figures(mine, name)],
+        "Figures": [*(item for name, mine in measured for item in _figures(mine, name)),
+                    _item("figure-1", _figure_1())],
         "Reporting": [_item("protocols", protocol_table(own)), _item("others", others_table(others))]}
     for item in (item for items in sections.values() for item in items):
         item.note = conditions(own)
@@ -538,7 +553,7 @@ def page(title: str, lead: str, sections: dict, out: Path) -> str:
         texts.append(f"## {section}")
         texts += [f'<a id="{item.name}"></a>\n\n{item.markdown}' for item in items]
     texts = [f"# {title}\n\n{lead}", "\n".join(links), *texts]
-    cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
+    cells = [nbformat.v4.new_markdown_cell(text, id=str(k)) for k, text in enumerate(texts)]
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(nbformat.v4.new_notebook(cells=cells))
     for name in set(re.findall(r'src="(figures/[\w-]+.svg)"', body)):
         data = b64encode((out / name).read_bytes()).decode()
@@ -561,7 +576,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         for kind in ("svg", "png") if is_figure else ("csv", "md"):
             write_atomically(folder / f"{item.name}.{kind}", item.file(kind))
-    write_atomically(out / "report.html", page("MixCut", lead, sections, out).encode())
+    write_atomically(out / "report.html", page(f"MixCut: {out.name}", lead, sections, out).encode())
 
 # %% ../nbs/13_report.ipynb #8814921e
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def test_hostile_class_names_reach_no_page_and_no_shell(tmp_path, record):
     assert code == 0, output
     metrics = json.loads((tmp_path / "runs/quick/folder/mixcut/seed0/metrics.json").read_text())
     assert sorted(metrics["classes"]) == sorted(names)
-    code = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / "report.ipynb"), "report.ipynb", "--no-progress-bar", "-p", "runs", "runs", "-p", "profile", "quick", "-p", "dataset", "folder",
+    code = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / "report.ipynb"), "report.ipynb", "--no-progress-bar", "-p", "runs", "runs", "-p", "profile", "quick",
                            "-p", "out", "out"], cwd=tmp_path, capture_output=True, text=True)
     assert code.returncode == 0, code.stderr[-2000:]
     page = (tmp_path / "out" / "report.html").read_text()
