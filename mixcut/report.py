@@ -459,10 +459,10 @@ def findings(
     about = conditions(found[found.other == ""]) if said else "No runs yet."
     return "\n".join([about, "", *(f"- {sentence}" for sentence in said)])
 
-# %% ../nbs/13_report.ipynb #da70f942
-_JUDGED = (f"Percentage points, {INTERVAL}. Supported: the interval is above 0; contradicted: below; smaller "
-           "than claimed: it holds 0 and is below the paper's Δ; inconclusive: it holds both. With Holm: "
-           "corrected for the number of rows of a data set. Other images than the paper's get no verdict.")
+# %% ../nbs/13_report.ipynb #72300f46
+_JUDGED = (f"Percentage points, {INTERVAL}. Supported: the interval is above 0; contradicted: below 0; "
+           "smaller than claimed: it contains 0 and is below the paper's Δ; inconclusive: it contains both. "
+           "With Holm: corrected for the number of rows of a data set. Other images get no verdict.")
 _CAPTIONS = {  # item → title, caption
     "conclusions": ("Conclusions", f"Each of the paper's conclusions as one contrast. {_JUDGED}"),
     "claims": ("Claims", f"The paper's comparisons. {_JUDGED}"),
@@ -472,7 +472,7 @@ _CAPTIONS = {  # item → title, caption
     "curves": ("Curves", "Training loss and accuracy, a line a run."),
     "confusion": ("Confusion", "Per cent of each label's images, after the last epoch."),
     "recall": ("Recall", "Per cent of each class's images, after the last epoch."),
-    "protocols": ("Protocols", "Accuracy in per cent. "
+    "protocols": ("Protocols", "Accuracy in per cent; without copies: by last10. "
                   + "; ".join(f"{name}: {rule}" for name, rule in PROTOCOLS.items()) + "."),
     "others": ("Other circumstances", "Runs compared among themselves only; gains are over the baseline."),
     "errata": ("Errata", "Where the paper contradicts itself."),
@@ -486,7 +486,7 @@ def _item(name: str, content, dataset: str | None = None) -> Item:
         return Item(name, title, caption, content)
     return Item(f"{name}-{dataset}", f"{title}, {DATA[dataset].title}", caption, content)
 
-# %% ../nbs/13_report.ipynb #07d5e811
+# %% ../nbs/13_report.ipynb #0533dec4
 def _tables(own: pd.DataFrame, runs: pd.DataFrame, number: int) -> list:
     "One of the paper's tables for each data set in its place, with the commands folded under it."
     paper, items = TABLES[number], []
@@ -496,7 +496,7 @@ def _tables(own: pd.DataFrame, runs: pd.DataFrame, number: int) -> list:
         summary = "<summary>The command of each row; -p seed 1, 2, … makes the other seeds</summary>"
         folded = "\n".join([f"\n<details>{summary}\n", *lines, "\n</details>\n"])
         title = f"Table {number}" + f" on {DATA[dataset].title}" * (dataset not in DATASETS)
-        caption = f"{paper.caption}. Ours: {INTERVAL}. Gains are over the first row."
+        caption = f"{paper.caption}. Per cent; ours: mean of n seeds {INTERVAL}. Gains: over the first row."
         name = f"table-{number}" + f"-{dataset}" * bool(items)
         items.append(Item(name, title, caption, results(own, number, dataset), folded))
     return items
