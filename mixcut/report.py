@@ -240,21 +240,22 @@ class Item:
             body = text.to_markdown(index=False, disable_numparse=True, colalign=sides)
         return f"**{self.title}.** {self.caption}\n\n{body}\n{self.folded}"
 
-    def file(self, kind: str) -> bytes:
-        "The content of a `csv`, `md`, `svg` or `png` file, the same whenever the item is."
-        if kind == "csv":
-            return self.content.to_csv(index=False, lineterminator="\n").encode()
-        if kind == "md":
-            return f"{self.markdown}\n{self.note}\n".encode()
-        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        self.content.savefig(buffer := BytesIO(), format=kind, dpi=110, metadata=metadata)
-        return buffer.getvalue()
-
     def _ipython_display_(self):
         if isinstance(self.content, Figure):
             display(Markdown(f"**{self.title}.** {self.caption}"), self.content)
         else:
             display(Markdown(self.markdown))
+
+# %% ../nbs/13_report.ipynb #d64e2a01
+def file_of(item: Item, kind: str) -> bytes:
+    "The content of a `csv`, `md`, `svg` or `png` file, the same whenever the item is."
+    if kind == "csv":
+        return item.content.to_csv(index=False, lineterminator="\n").encode()
+    if kind == "md":
+        return f"{item.markdown}\n{item.note}\n".encode()
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    item.content.savefig(buffer := BytesIO(), format=kind, dpi=110, metadata=metadata)
+    return buffer.getvalue()
 
 # %% ../nbs/13_report.ipynb #4e3fea7a
 INTERVAL = "± half of the 95 % interval over seeds and images; without ±, no cell has a second seed"
@@ -575,7 +576,7 @@ def write(
         folder = out / ("figures" if is_figure else "tables")
         folder.mkdir(parents=True, exist_ok=True)
         for kind in ("svg", "png") if is_figure else ("csv", "md"):
-            write_atomically(folder / f"{item.name}.{kind}", item.file(kind))
+            write_atomically(folder / f"{item.name}.{kind}", file_of(item, kind))
     write_atomically(out / "report.html", page(f"MixCut: {out.name}", lead, sections, out).encode())
 
 # %% ../nbs/13_report.ipynb #8814921e

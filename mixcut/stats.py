@@ -11,9 +11,9 @@ from math import hypot, nan, sqrt
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
-from .paper import CLAIMS, CONCLUSIONS, METHODS, RUNS, TABLES
+from .paper import CLAIMS, CONCLUSIONS, METHODS, TABLES
 
 # %% ../nbs/12_stats.ipynb #72c65c2d
 class StatsError(ValueError):
@@ -136,15 +136,6 @@ def comparisons(
     found["weights"] = found.claims.map(_weights)
     found["delta"] = [np.mean([c.delta for c in mine]) for mine in found.claims]
     return found
-
-# %% ../nbs/12_stats.ipynb #43cb1167
-def paper_half(
-    spread: Spread,  # ours
-    image_sd: float,  # of a difference over images, that which persists over seeds, points
-    images: int,  # of the paper's test split
-) -> float:  # points
-    "Half-width of the 95 % interval of a difference of two of the paper's accuracies, means of five runs."
-    return float(ndtri(1 - ALPHA / 2)) * sqrt(2 * spread.run**2 / RUNS + image_sd**2 / images)
 
 # %% ../nbs/12_stats.ipynb #0a0e1fd3
 def verdict(

@@ -306,7 +306,7 @@ def test_what_was_measured_on_what_is_said():
     sections = R.contents(found, pd.DataFrame(), "mini")
     notes = [item.note for name, items in sections.items() if name != "Records" for item in items]
     assert len(notes) > 10
-    for text in (*notes, R.findings(found, "mini"), sections["Results"][0].file("md").decode()):
+    for text in (*notes, R.findings(found, "mini"), R.file_of(sections["Results"][0], "md").decode()):
         assert "200 images of the valid split, 20 of them copies" in text and "votes: votes" in text
         assert "NOT the paper's protocol" in text and "NOT the profile's: epochs 12." in text
     assert "do not follow the paper's protocol" in R.findings(found, "mini")
