@@ -518,7 +518,8 @@ def contents(
 ) -> dict:  # section → items
     "Everything that a report shows. Only runs that can be compared share a table; others have their own."
     style()
-    own, others, runs = found[found.other == ""], found[found.other != ""], with_grid(found, profile)
+    own, others = found[found.other == ""], found[found.other != ""]
+    runs = with_grid(own, profile)
     told = pd.concat([judged(own, dataset) for dataset in runs.dataset.unique()], ignore_index=True)
     conclusions = told[told.kind == "conclusion"].drop(columns="kind")
     claims = told[told.kind == "claim"].drop(columns=["kind", "the paper concludes"])
@@ -533,8 +534,10 @@ def contents(
         item.note = conditions(own)
     errata = pd.DataFrame(ERRATA, columns=["where", "printed", "what rules"])
     facts = ["dataset", "cell", "seed", *SCORES[:5], "other", "hours", "processor", "commit", "record"]
-    return sections | {"Records": [_item("errata", errata), _item("progress", progress_table(runs)),
-                                   _item("runs", found[facts]), _item("skipped", skipped)]}
+    progress = _item("progress", progress_table(runs))
+    progress.caption += f" {runs.run.count()} of {len(runs)} runs, {number(runs.hours.sum())} hours."
+    return sections | {"Records": [_item("errata", errata), progress, _item("runs", found[facts]),
+                                   _item("skipped", skipped)]}
 
 # %% ../nbs/13_report.ipynb #4f1a192f
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
