@@ -43,7 +43,7 @@ METRICS = [f"{folder}/metrics.json" for folder in JOBS]
 PAPERMILL = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar"
 RUN = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/run.ipynb"
 REPORT = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/report.ipynb"
-SHOW = {"runs": RUNS, "profile": PROFILE, "dataset": GRID[0].config.dataset, "out": f"{REPORTS}/{PROFILE}"}
+SHOW = {"runs": RUNS, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"}
 
 
 def job_of(wildcards):

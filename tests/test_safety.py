@@ -193,31 +193,10 @@ def test_hostile_class_names_reach_no_page_and_no_shell(tmp_path, record):
     assert code == 0, output
     metrics = json.loads((tmp_path / "runs/quick/folder/mixcut/seed0/metrics.json").read_text())
     assert sorted(metrics["classes"]) == sorted(names)
-    code = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "papermill",
-            str(NOTEBOOK.parent / "report.ipynb"),
-            "report.ipynb",
-            "--no-progress-bar",
-            "-p",
-            "runs",
-            "runs",
-            "-p",
-            "profile",
-            "quick",
-            "-p",
-            "dataset",
-            "folder",
-            "-p",
-            "out",
-            "out",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    notebook = str(NOTEBOOK.parent / "report.ipynb")
+    given = "report.ipynb --no-progress-bar -p runs runs -p profile quick -p out out".split()
+    command = [sys.executable, "-m", "papermill", notebook, *given]
+    code = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert code.returncode == 0, code.stderr[-2000:]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script>alert" not in page and not list(tmp_path.rglob("owned"))
