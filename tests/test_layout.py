@@ -73,7 +73,7 @@ def test_notebooks_are_clean(tmp_path):
 def test_parameters_tag_survives_cleaning(tmp_path):
     # without allowed_cell_metadata_keys, papermill would inject above the defaults and every run would be the default
     in_copy(tmp_path, "nbdev_clean")
-    for name in ("run.ipynb", "report.ipynb", "beyond.ipynb", "predict.ipynb", "benchmark.ipynb"):
+    for name in ("run.ipynb", "report.ipynb", "covered.ipynb", "predict.ipynb", "benchmark.ipynb"):
         tags = [cell["metadata"].get("tags") for cell in cells(tmp_path / "copy" / "nbs" / name)]
         assert tags.count(["parameters"]) == 1, name
 
@@ -94,7 +94,7 @@ def test_code_cells_fit_on_a_screen(notebook):
     for cell in cells(notebook):
         if "parameters" not in cell["metadata"].get("tags", []):  # those are a list, a line each
             assert len(cell["source"]) <= 32, "".join(cell["source"])
-        if notebook.name in ("run.ipynb", "report.ipynb", "beyond.ipynb", "predict.ipynb", "benchmark.ipynb"):
+        if notebook.name in ("run.ipynb", "report.ipynb", "predict.ipynb"):
             assert not re.search(r"^\s*(def|class) ", "".join(cell["source"]), re.M), "logic lives in rooms"
 
 

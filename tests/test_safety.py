@@ -50,7 +50,7 @@ def test_the_cut_cuts(tmp_path, cut):
 
 def test_no_notebook_uses_the_network(tmp_path, cut, record):
     tiny = ["-p", "epochs", "1", "-p", "width", "0.05", "-p", "precision", "fp32", "-y", '{"data_options": {"train": 80, "valid": 20, "test": 20}}']
-    jobs = [("run.ipynb", tiny), ("beyond.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("report.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("predict.ipynb", [])]
+    jobs = [("run.ipynb", tiny), ("covered.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("report.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]), ("predict.ipynb", [])]
     for name, given in jobs:
         process = subprocess.run([sys.executable, "-m", "papermill", str(NOTEBOOK.parent / name), "out.ipynb", "--no-progress-bar", *given], cwd=tmp_path, env=cut, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr[-2000:]
