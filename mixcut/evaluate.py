@@ -122,7 +122,7 @@ class Run:
     metrics: dict  # what `metrics.json` holds
     history: pd.DataFrame  # a row an epoch: losses, accuracies, seconds
     predictions: dict  # split → `Predictions`, for each split that was measured
-    covered: dict | None = None  # how images were covered → classes predicted, uint8 `[N]`; see `nbs/covered`
+    covered: dict | None = None  # way of covering → classes predicted, uint8 `[N]`; see `nbs/covered`
 
     @property
     def measured(self) -> Predictions: return self.predictions[self.metrics["measured"]]

@@ -112,7 +112,7 @@ def test_other_images_and_torn_weights_are_refused(trained):
     told = json.loads((made[0].folder / "metrics.json").read_text())
     told["config"]["data_options"]["test"] = 20  # as if the folder had changed
     (made[0].folder / "metrics.json").write_text(json.dumps(told))
-    with pytest.raises(RunError, match="made of other images"):
+    with pytest.raises(RunError, match="own images"):
         C.predict_all(runs, "demo", None, None)
     weights = bytearray((made[1].folder / "model.safetensors").read_bytes())
     weights[-5] ^= 1
