@@ -83,7 +83,7 @@ def test_notebooks_are_clean(tmp_path):
 def test_parameters_tag_survives_cleaning(tmp_path):
     # without allowed_cell_metadata_keys, papermill would inject above the defaults: all runs alike
     in_copy(tmp_path, "nbdev_clean")
-    for name in (*THIN, "beyond.ipynb", "benchmark.ipynb"):
+    for name in (*THIN, "covered.ipynb", "benchmark.ipynb"):
         found = [tags(cell) for cell in cells(tmp_path / "copy" / "nbs" / name)]
         assert found.count(["parameters"]) == 1, name
 

@@ -55,23 +55,13 @@ def test_the_cut_cuts(tmp_path, cut):
 
 
 def test_no_notebook_uses_the_network(tmp_path, cut, record):
-    tiny = [
-        "-p",
-        "epochs",
-        "1",
-        "-p",
-        "width",
-        "0.05",
-        "-p",
-        "precision",
-        "fp32",
-        "-y",
-        '{"data_options": {"train": 80, "valid": 20, "test": 20}}',
-    ]
+    sizes = '{"data_options": {"train": 80, "valid": 20, "test": 20}}'
+    tiny = [*"-p epochs 1 -p width 0.05 -p precision fp32 -y".split(), sizes]
+    quick = "-p runs runs -p profile quick".split()
     jobs = [
         ("run.ipynb", tiny),
-        ("beyond.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]),
-        ("report.ipynb", ["-p", "runs", "runs", "-p", "profile", "quick"]),
+        ("covered.ipynb", quick),
+        ("report.ipynb", quick),
         ("predict.ipynb", []),
     ]
     for name, given in jobs:

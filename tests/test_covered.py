@@ -1,0 +1,137 @@
+"""Covered faces and calibration, on networks that were trained for it."""
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from own_code import definitions
+from scipy.stats import t as student
+from sklearn.calibration import calibration_curve
+from test_train import config, quiet
+
+from mixcut.data import load
+from mixcut.predict import PredictError
+from mixcut.records import COVERED, RunError, load_run
+from mixcut.train import fit
+
+C = definitions("covered.ipynb")
+DRAWN = {"train": 64, "valid": 0, "test": 24}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Two finished runs on drawn faces, as a grid leaves them."""
+    data = load("drawn", **DRAWN)
+    options = {"dataset": "drawn", "data_options": DRAWN, "profile": "demo", "epochs": 1}
+    made = [config(tmp_path / "runs", aug=aug, **options) for aug in ("baseline", "mixcut")]
+    for one in made:
+        fit(one, data, quiet)
+    return tmp_path / "runs", data, made
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (44, 44), (100, 101)], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_covered(size, channels):
+    images = torch.randint(1, 256, (3, channels, *size), dtype=torch.uint8)
+    before = images.clone()
+    for region, (top, left, bottom, right) in C.REGIONS.items():
+        black, mean = C.cover(images, region, "black"), C.cover(images, region, "mean")
+        assert black.shape == mean.shape == images.shape and torch.equal(images, before)
+        share = (black == 0).float().mean().item()
+        assert abs(share - (bottom - top) * (right - left)) <= 1 / min(size)
+        assert torch.equal(mean[black != 0], images[black != 0])
+    left, right = (C.cover(images, half, "black") for half in ("left half", "right half"))
+    assert torch.equal(torch.maximum(left, right), images) and (torch.minimum(left, right) == 0).all()
+
+
+def test_the_mean_is_each_images_own():
+    images = torch.stack([torch.full((1, 8, 8), value, dtype=torch.uint8) for value in (0, 100, 255)])
+    assert torch.equal(C.cover(images, "mouth", "mean"), images)
+
+
+def test_calibration_is_scikit_learns():
+    rng = np.random.default_rng(3)
+    probabilities = rng.dirichlet(np.ones(8) / 2, 4000)
+    sure = probabilities.max(1)
+    labels = np.where(rng.random(4000) < 0.7, probabilities.argmax(1), rng.integers(0, 8, 4000))
+    right = probabilities.argmax(1) == labels
+    bins = C.calibration(probabilities, labels)
+    accuracy, confidence = calibration_curve(right, sure, n_bins=15)
+    assert np.allclose(bins.accuracy, accuracy) and np.allclose(bins.confidence, confidence)
+    parts = [(sure > k / 15) & (sure <= (k + 1) / 15) for k in range(15)]
+    error = sum(abs(right[part].mean() - sure[part].mean()) * part.sum() for part in parts if part.any()) / 40
+    assert C.calibration_error(bins) == pytest.approx(error)
+
+
+def test_an_interval_pools_the_spread_over_methods():
+    rows = [("Baseline", 0, "x", 1), ("Baseline", 1, "x", 3), ("MixCut", 0, "x", 5), ("MixCut", 1, "x", 5)]
+    rows = pd.DataFrame(rows, columns=["method", "seed", "what", "value"])
+    rows["method"] = pd.Categorical(rows.method, ["Baseline", "Mixup", "MixCut"])
+    half = student.ppf(0.975, 2) * (2 / 2 / 2) ** 0.5  # squares sum to 2, two degrees of freedom, two seeds
+    found = C.summary(rows).set_index("method")
+    assert found.x.fillna("").tolist() == [f"2.00 ± {half:.2f}", "", f"5.00 ± {half:.2f}"]
+    assert found.n.tolist() == [2, 0, 2]
+    alone = C.summary(rows[rows.seed == 0]).set_index("method")  # no spread, no interval
+    assert alone.x.fillna("").tolist() == ["1.00", "", "5.00"]
+
+
+def test_a_run_is_looked_at_once(trained, tmp_path):
+    runs, data, made = trained
+    (made[1].folder / "model.safetensors").rename(tmp_path / "elsewhere")
+    C.predict_all(runs, "demo", None, None)
+    assert [load_run(one.folder).covered is None for one in made] == [False, True]
+    (tmp_path / "elsewhere").rename(made[1].folder / "model.safetensors")
+    before = (made[0].folder / COVERED).read_bytes()
+    C.predict_all(runs, "demo", None, None)
+    assert (made[0].folder / COVERED).read_bytes() == before
+    for one in made:
+        run = load_run(one.folder)
+        assert list(run.covered) == C.HOW and (run.covered["none"] == run.probabilities.argmax(1)).all()
+        assert all(len(predicted) == len(data.test) for predicted in run.covered.values())
+
+
+def test_what_was_seen_reaches_the_records(trained, tmp_path):
+    runs, data, (first, second) = trained
+    shutil.copytree(runs, tmp_path / "report" / "runs", ignore=shutil.ignore_patterns("*.safetensors"))
+    fit(replace(second, overwrite=True, lr=0.001), data, quiet)  # no longer the run that was collected
+    C.predict_all(runs, "demo", None, tmp_path / "report")
+    records = [run for _, run in C.runs_of(tmp_path / "report", "demo")]
+    looked_at = {run.metrics["cell"]: run.covered is not None for run in records}
+    assert looked_at == {"baseline": True, "mixcut": False}
+
+
+def test_other_images_and_torn_weights_are_refused(trained):
+    runs, data, made = trained
+    with pytest.raises(RunError, match="own images"):
+        C.predict_covered(made[0].folder, load("drawn", **DRAWN, seed=1).test)
+    with pytest.raises(RunError, match="does not predict what the run recorded"):
+        C.predict_covered(made[0].folder, data.test[:5])
+    told = json.loads((made[0].folder / "metrics.json").read_text())
+    told["config"]["data_options"]["test"] = 20  # as if the folder had changed
+    (made[0].folder / "metrics.json").write_text(json.dumps(told))
+    with pytest.raises(RunError, match="own images"):
+        C.predict_all(runs, "demo", None, None)
+    weights = bytearray((made[1].folder / "model.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (made[1].folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(PredictError, match="torn"):
+        C.predict_covered(made[1].folder, data.test)
+    assert not any((one.folder / COVERED).exists() for one in made)
+
+
+def test_a_record_of_another_run_or_a_torn_one_is_named(trained):
+    _, data, (first, second) = trained
+    C.predict_covered(first.folder, data.test)
+    shutil.copy(first.folder / COVERED, second.folder)
+    with pytest.raises(RunError, match=f"{COVERED}: not of this run"):
+        load_run(second.folder)
+    content = (first.folder / COVERED).read_bytes()
+    for cut in (0, 10, len(content) // 2):
+        (first.folder / COVERED).write_bytes(content[:cut])
+        with pytest.raises(RunError, match="cannot be used"):
+            load_run(first.folder)
+    fit(replace(first, overwrite=True), data, quiet)  # nothing of the run before stays beside the new one
+    assert load_run(first.folder).covered is None
