@@ -512,8 +512,7 @@ def _figures(mine: pd.DataFrame, dataset: str) -> list:
 
 # %% ../nbs/13_report.ipynb #8a5e0e6a
 def contents(
-    found: pd.DataFrame,  # from `load_runs`, and
-    skipped: pd.DataFrame,
+    found: pd.DataFrame, skipped: pd.DataFrame,  # from `load_runs`
     profile: str,
 ) -> dict:  # section → items
     "Everything that a report shows. Only runs that can be compared share a table; others have their own."
