@@ -9,7 +9,8 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
 
-extras = {name: settings[f"{name}_requirements"].split() for name in ("grid", "bench", "predict", "recipes", "docs", "dev")}
+names = ("grid", "bench", "predict", "recipes", "docs", "dev")
+extras = {name: settings[f"{name}_requirements"].split() for name in names}
 extras["dev"] = sorted({line for lines in extras.values() for line in lines})
 
 setup(
@@ -26,6 +27,6 @@ setup(
     extras_require=extras,
     entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],
                   "console_scripts": settings["console_scripts"].split()},
-    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
 )
