@@ -1,6 +1,6 @@
-"""What must not change when the code is rearranged: draws, first batches, weights, splits, old records.
+"""What must not change when code moves: draws, first batches, weights, splits of layouts, old records.
 
-`pytest tests/test_golden.py --golden` writes the values anew; a change that means to move one says so in its commit."""
+`pytest tests/test_golden.py --golden` writes the values anew; a commit that means to move one says so."""
 import json
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,8 @@ def check(request, name, found):
         if isinstance(values, dict):
             assert values == known[name][key], key
         else:
-            assert values == pytest.approx(known[name][key], rel=1e-5 if name != "weights" else 1e-8, abs=1e-9), key
+            near = pytest.approx(known[name][key], rel=1e-5 if name != "weights" else 1e-8, abs=1e-9)
+            assert values == near, key
 
 
 def test_draws(request):
