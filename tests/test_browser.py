@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: every notebook opens in the light and in the dark theme, and the run notebook runs from top to bottom.
+"""JupyterLab in a real browser: every notebook opens, pictures show in the dark, and the run notebook runs.
 
 Needs Debian's chromium (apt-get install chromium). Screenshots go to $MIXCUT_SCREENSHOTS, or are thrown away.
 """
@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path.name for path in (ROOT / "nbs").glob("*.ipynb"))
-FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync").split()
+FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+         "--disable-component-update --disable-sync").split()
+PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]'")
@@ -29,11 +31,14 @@ def lab(tmp_path_factory):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    places = {"HOME": home, "JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_DATA_DIR": home / "data", "JUPYTER_RUNTIME_DIR": home / "runtime"}
-    environment = os.environ | {name: str(path) for name, path in places.items()} | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    places = {"HOME": home, "JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_DATA_DIR": home / "data",
+              "JUPYTER_RUNTIME_DIR": home / "runtime", "PYTHONPATH": ROOT, "OMP_NUM_THREADS": 1}
+    environment = os.environ | {name: str(value) for name, value in places.items()}
+    command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", "--ip=127.0.0.1",
+               f"--port={port}", "--port-retries=0", "--IdentityProvider.token=", "--expose-app-in-browser",
+               f"--ServerApp.root_dir={home / 'nbs'}"]
     with open(home / "log", "w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0",
-                                   "--IdentityProvider.token=", f"--ServerApp.root_dir={home / 'nbs'}"], env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         for _ in range(240):
             try:
@@ -56,18 +61,27 @@ def browser():
         found.close()
 
 
-def open_notebook(browser, url, name, dark=False):
+@pytest.fixture(scope="module")
+def page(lab, browser):
+    """JupyterLab, loaded once; `jupyterapp` executes its commands."""
     page = browser.new_page(viewport={"width": 1300, "height": 2000})
     page.set_default_timeout(120_000)
-    page.goto(f"{url}/lab/tree/{name}?reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_selector("#jupyterlab-splash", state="detached")
-    if dark:
-        page.get_by_text("Settings", exact=True).first.click()
-        page.get_by_text("Theme", exact=True).first.hover()
-        page.get_by_text("JupyterLab Dark", exact=True).first.click()
-        page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.goto(f"{lab[0]}/lab?reset")
+    page.wait_for_function("window.jupyterapp && jupyterapp.commands.hasCommand('application:close-all')")
+    page.evaluate("jupyterapp.restored.then(() => null)")
     return page
+
+
+def execute(page, command, **arguments):
+    page.evaluate("async ([name, given]) => { await jupyterapp.commands.execute(name, given) }",
+                  [command, arguments])
+
+
+def open_notebook(page, name, **arguments):
+    """The notebook's panel; `kernel=None` opens it without one."""
+    execute(page, "application:close-all")
+    execute(page, "docmanager:open", path=name, **arguments)
+    page.wait_for_selector(f"{PANEL} .jp-Cell")
 
 
 def keep(page, name):
@@ -75,52 +89,51 @@ def keep(page, name):
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_opens(lab, browser, name):
-    page = open_notebook(browser, lab[0], name)
-    assert page.locator(".jp-Notebook h1").first.inner_text().strip("¶ ")
-    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    keep(page, f"{name[:-6]}-light")
-    page.close()
+def test_every_notebook_opens(page):
+    for name in NOTEBOOKS:
+        open_notebook(page, name, kernel=None)
+        assert page.locator(f"{PANEL} h1").first.inner_text().strip("¶ "), name
+        assert page.locator(f"{PANEL} [data-mime-type='application/vnd.jupyter.stderr']").count() == 0, name
+        keep(page, f"{name[:-6]}-light")
 
 
-def test_pictures_can_be_seen_in_the_dark(lab, browser):
-    page = open_notebook(browser, lab[0], "05_augment.ipynb", dark=True)
-    picture = page.locator(".jp-RenderedImage img").first
+def test_pictures_can_be_seen_in_the_dark(page):
+    execute(page, "apputils:change-theme", theme="JupyterLab Dark")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    open_notebook(page, "05_augment.ipynb", kernel=None)
+    picture = page.locator(f"{PANEL} .jp-RenderedImage img").first
     picture.scroll_into_view_if_needed()
     # a figure brings its white ground along: its corner is light on the dark page
-    corner = picture.evaluate("""image => { const c = document.createElement('canvas'); c.width = c.height = 4; const g = c.getContext('2d');
-                                 g.drawImage(image, 0, 0, 4, 4, 0, 0, 4, 4); return Array.from(g.getImageData(1, 1, 1, 1).data) }""")
+    corner = picture.evaluate("""image => {
+        const canvas = document.createElement('canvas'); canvas.width = canvas.height = 4;
+        const context = canvas.getContext('2d'); context.drawImage(image, 0, 0, 4, 4, 0, 0, 4, 4);
+        return Array.from(context.getImageData(1, 1, 1, 1).data) }""")
     assert min(corner) > 240, corner
     keep(page, "05_augment-dark")
-    page.close()
 
 
-def test_run_all(lab, browser):
-    url, folder = lab
+def test_run_all(lab, page):
+    folder = lab[1]
     path = folder / "run.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    [cell] = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    cell["source"] = [{"epochs": "epochs = 2\n", "data_options": "data_options = {'train': 300, 'valid': 50, 'test': 50}\n"}.get(line.split(" = ")[0], line) for line in cell["source"]]
-    for each in notebook["cells"]:
-        if each["cell_type"] == "code":
-            each.update(outputs=[], execution_count=None)
+    small = {"epochs": "epochs = 2\n",
+             "data_options": "data_options = {'train': 300, 'valid': 50, 'test': 50}\n"}
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = [small.get(line.split(" = ")[0], line) for line in cell["source"]]
+        if cell["cell_type"] == "code":
+            cell.update(outputs=[], execution_count=None)
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    page = open_notebook(browser, url, "run.ipynb")
-    page.wait_for_selector("[data-status='idle']", state="attached")
-    page.get_by_text("Run", exact=True).first.click()
-    page.get_by_text("Run All Cells", exact=True).first.click()
-    record = folder / "runs" / "quick" / "drawn" / "mixcut" / "seed0" / "metrics.json"
-    for _ in range(480):
-        if record.exists():
-            break
-        time.sleep(0.5)
-    page.wait_for_timeout(3000)
-    page.wait_for_selector("[data-status='idle']", state="attached")
-    page.keyboard.press("Control+s")
-    page.wait_for_timeout(2000)
+    open_notebook(page, "run.ipynb", kernel={"name": "python3"})
+    session = "jupyterapp.shell.currentWidget.sessionContext"
+    page.evaluate(f"{session}.ready.then(() => null)")
+    execute(page, "notebook:run-all-cells")
+    model = "jupyterapp.shell.currentWidget.content.model.toJSON().cells"
+    done = f"{model}.every(cell => cell.cell_type !== 'code' || cell.execution_count)"
+    page.wait_for_function(done, timeout=300_000, polling=1000)
     keep(page, "run-all")
-    outputs = [output for each in json.loads(path.read_text(encoding="utf-8"))["cells"] for output in each.get("outputs", [])]
-    assert record.exists() and not [output for output in outputs if output["output_type"] == "error"]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3  # a batch, the curve, the confusion matrix
-    page.close()
+    outputs = [output for cell in page.evaluate(model) for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert (folder / "runs" / "quick" / "drawn" / "mixcut" / "seed0" / "metrics.json").exists()
+    pictures = ["image/png" in output.get("data", {}) for output in outputs]
+    assert sum(pictures) == 3  # a batch, the curve, the confusion matrix
