@@ -30,8 +30,8 @@ def readme(root: Path = ROOT) -> str:
     notebook.cells = [cell for cell in notebook.cells
                       if cell.cell_type == "markdown" or "text/markdown" in str(cell.outputs)]
     text, _ = MarkdownExporter(exclude_input=True).from_notebook_node(notebook)
-    lines = [line.rstrip() for line in text.strip().splitlines()]
-    text = "\n".join(["<!-- Made from nbs/index.ipynb by mixcut_readme: change it there. -->", *lines, ""])
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.strip().splitlines()))
+    text = f"<!-- Made from nbs/index.ipynb by mixcut_readme: change it there. -->\n{text}\n"
     return text.replace("](../", "](").replace('src="../', 'src="')
 
 
