@@ -49,7 +49,7 @@ def test_environment_is_settings():
     lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     listed = [line[2:] for line in lines if line.startswith("- ")]
     conda, pip = listed[1:listed.index("pip:")], listed[listed.index("pip:") + 1:]
-    wanted = [line for name in ("", "dev_", "grid_", "bench_", "predict_", "recipes_", "docs_") for line in settings()[f"{name}requirements"].split()]
+    wanted = [line for name in ("", "dev_", "grid_", "bench_", "predict_", "onnx_", "recipes_", "docs_") for line in settings()[f"{name}requirements"].split()]
     assert conda == [f"python>={settings()['min_python']}", "pip"]
     assert pip == [*dict.fromkeys(wanted), "-e ."]
 
