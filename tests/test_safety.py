@@ -106,7 +106,7 @@ def test_a_checkpoint_that_holds_code_is_refused_and_not_run(tmp_path, monkeypat
     record("a checkpoint that holds code", 2, "refused, not run")
 
 
-def test_weights_carry_what_they_need_and_are_compared(tmp_path, record):
+def test_weights_carry_what_they_need_and_a_flipped_bit_is_named(tmp_path, record):
     data = dataset()
     run = fit(config(tmp_path), data, quiet)
     path = config(tmp_path).folder / "model.safetensors"
@@ -118,7 +118,7 @@ def test_weights_carry_what_they_need_and_are_compared(tmp_path, record):
     path.write_bytes(content)
     with pytest.raises(PredictError, match="torn"):
         load_network(path)
-    record("weights: a flipped bit, classes in another order, another size", 3, "PredictError")
+    record("weights with a flipped bit", 1, "PredictError")
 
 
 def test_hostile_class_names_reach_no_page_and_no_shell(tmp_path, record):
