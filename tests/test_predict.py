@@ -54,7 +54,7 @@ def network(weights):
     return load_network(weights)
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", ["mixcut", "baseline"])
 def test_the_package_knows_people(name):
     [face] = predict(photos.astronaut(), load_network(name))
     top, left, side = face.box
@@ -62,7 +62,7 @@ def test_the_package_knows_people(name):
     assert face.probabilities.idxmax() == "happiness"  # she smiles
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", ["mixcut", "baseline"])
 def test_the_card_is_that_of_the_records(name):
     card = WEIGHTS[name].with_name("README.md").read_text(encoding="utf-8")
     with np.load(RECORDS / name / "seed0/predictions.npz") as record:
