@@ -9,7 +9,7 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
 
-names = ("grid", "bench", "predict", "recipes", "docs", "dev")
+names = ("grid", "bench", "predict", "onnx", "recipes", "docs", "dev")
 extras = {name: settings[f"{name}_requirements"].split() for name in names}
 extras["dev"] = sorted({line for lines in extras.values() for line in lines})
 
@@ -22,6 +22,7 @@ setup(
     author_email=settings["author_email"],
     license="Apache-2.0",
     packages=[settings["lib_path"]],
+    package_data={settings["lib_path"]: ["weights/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,

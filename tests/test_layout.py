@@ -17,7 +17,7 @@ from mixcut.paper import LEDGER
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 THIN = ("run.ipynb", "report.ipynb", "predict.ipynb")  # these only call
-EXTRAS = ("", "dev_", "grid_", "bench_", "predict_", "recipes_", "docs_")
+EXTRAS = ("", "dev_", "grid_", "bench_", "predict_", "onnx_", "recipes_", "docs_")
 MACHINE = r"/(home|root|tmp|work|Users|usr)/|0x[0-9a-f]{8}|[A-Z]:\\\\|it/s\]"  # paths, addresses, bars
 
 
