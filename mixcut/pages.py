@@ -96,11 +96,13 @@ def lay_out(docs: Path):
     shutil.copy(ROOT / "LICENSE", docs / "LICENSE.txt")
     pages, front = pages_of(), (ROOT / "README.md").read_text(encoding="utf-8")
     texts = {"index.md": front.replace("](LICENSE)", "](LICENSE.txt)")}
+    others = ("CONTRIBUTING.md", "mixcut/weights/README.md")
+    texts |= {path: (ROOT / path).read_text(encoding="utf-8") for path in others}
     texts |= {path: api_page(Path(path).stem) for path in pages["API"]}
     for path in pages["Read"] + pages["Run"]:
         texts[path] = nbformat.writes(for_readers(nbformat.read(ROOT / path, as_version=4)))
     for path, text in texts.items():
-        (docs / path).parent.mkdir(exist_ok=True)
+        (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text, encoding="utf-8")
 
 # %% ../nbs/15_pages.ipynb #797514bf
