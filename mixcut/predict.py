@@ -156,7 +156,7 @@ def show_faces(photo: np.ndarray, faces: list[Face]) -> plt.Figure:
         ax.add_patch(plt.Rectangle((left, top), side, side, fill=False, edgecolor="#D55E00", linewidth=2))
         ax.text(left, top, f" {k + 1} ", color="white", backgroundcolor="#D55E00", fontsize=8, va="bottom")
         seen = fig.add_subplot(parts[1, k], xticks=[], yticks=[], title=f"{k + 1}: {probabilities.idxmax()}")
-        seen.imshow(image.movedim(0, 2), cmap="gray", vmin=0, vmax=255)
+        seen.imshow(image.movedim(0, 2).numpy(), cmap="gray", vmin=0, vmax=255)
         bars = fig.add_subplot(parts[2, k], xlim=(0, 1), xticks=[0, 0.5, 1])
         bars.barh(probabilities.index[::-1], probabilities[::-1], color="#D55E00")
     return fig
