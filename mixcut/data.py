@@ -90,7 +90,7 @@ class Split:
 # %% ../nbs/03_data.ipynb #2b2ee697
 @dataclass
 class Found:
-    "How a data set was found and read."
+    "How a data set was read."
     layout: str  # such as "FER+ folders"
     rule: str  # how an image gets its label
     label_source: str = ""  # where the labels come from, such as "fer2013new.csv"
@@ -144,7 +144,7 @@ def find_copies(splits: dict) -> dict:
 # %% ../nbs/03_data.ipynb #43a3000c
 @dataclass(eq=False, repr=False)
 class Dataset:
-    "The splits of one data set, and how they were found."
+    "The splits of one data set, and how they were read."
     name: str  # one of `NAMES`
     train: Split
     valid: Split | None

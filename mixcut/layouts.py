@@ -27,7 +27,7 @@ from .paper import DATASETS
 # %% ../nbs/04_layouts.ipynb #9d45c804
 USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 RAF_LIST = "EmoLabel/list_patition_label.txt"
-EXTENSIONS = (*IMG_EXTENSIONS, ".avif", ".gif", ".jfif", ".jp2")  # of image files
+EXTENSIONS = (*IMG_EXTENSIONS, ".avif", ".gif", ".jfif", ".jp2")  # file types read as images
 _OLDER_VOTES = ("fer2013new.csv is missing, so the older votes of label.csv are used. They change 181 train, "
                 "36 valid and 46 test labels, as much as methods differ by. Add the published fer2013new.csv")
 
