@@ -44,6 +44,16 @@ def _root_of(data_root: str | None, dataset: str) -> str | None:
     inner = Path(data_root).expanduser() / dataset
     return str(inner if inner.is_dir() else data_root)
 
+# %% ../nbs/11_grid.ipynb #958e8d89
+def _check_request(datasets: list, data_root: str | None, seeds: int, parameters: dict):
+    "Raise `ConfigError` if the data's folder is missing, or a parameter cannot be set for a whole grid."
+    if data_root is None and (real := [name for name in datasets if not name.startswith("drawn")]):
+        raise ConfigError(f"data_root is missing: {' and '.join(real)} must lie in a folder, data_root = ...")
+    if own := parameters.keys() & {"dataset", "aug", "lam", "beta", "gamma", "seed"}:
+        raise ConfigError(f"{min(own)} is each run's own in a grid: choose runs by datasets, cells and seeds")
+    if type(seeds) is not int:
+        raise ConfigError(f"seeds = {seeds!r}: it must be a valid integer")
+
 # %% ../nbs/11_grid.ipynb #4eb9794f
 def jobs(
     profile: str = "demo",  # a key of `PROFILES`
@@ -59,13 +69,8 @@ def jobs(
     places = {own["dataset"]: place for place, own in PROFILES[profile].places.items()}
     datasets = _selected("datasets", datasets, places)
     names = _selected("cells", cells, [cell.name for cell in CELLS])
-    if data_root is None and (real := [name for name in datasets if not name.startswith("drawn")]):
-        raise ConfigError(f"data_root is missing: {' and '.join(real)} must lie in a folder, data_root = ...")
-    if own := parameters.keys() & {"dataset", "aug", "lam", "beta", "gamma", "seed"}:
-        raise ConfigError(f"{min(own)} is each run's own in a grid: choose runs by datasets, cells and seeds")
     seeds = PROFILES[profile].seeds if seeds is None else seeds
-    if type(seeds) is not int:
-        raise ConfigError(f"seeds = {seeds!r}: it must be a valid integer")
+    _check_request(datasets, data_root, seeds, parameters)
     grid = []
     for seed, dataset, cell in product(range(seeds), datasets, CELLS):
         if cell.dataset == places[dataset] and cell.name in names:
