@@ -135,7 +135,7 @@ def results(run: Run) -> pd.DataFrame:  # a row for each split and protocol
             rows.append({"split": split, "protocol": protocol, "accuracy (%)": score,
                          "95 % interval": "–".join(f"{end:.2f}" for end in ends) or None,
                          "without copies": run.score(protocol, split, copies=False), "n": facts["n"],
-                         "what it is": meaning})
+                         "meaning": meaning})
     return pd.DataFrame(rows).astype({"accuracy (%)": float, "without copies": float})
 
 # %% ../nbs/08_evaluate.ipynb #72530b28
@@ -144,7 +144,7 @@ def summary(run: Run) -> str:
     m, protocol = run.metrics, "last10" if len(run.history) >= 10 else "last"
     facts, without = m["splits"][m["measured"]], run.score(protocol, copies=False)
     said = [f"{m['cell']}, seed {m['seed']}: {run.score(protocol):.2f} % of {facts['n']:,} {m['measured']} "
-            f"images are right ({protocol})"]
+            f"images are correct ({protocol})"]
     if facts["copies"] and without is not None:
         said.append(f"without {facts['copies']:,} copies {without:.2f} %")
     said += [f"NOT the profile's {name}: {value}" for name, value in m["overrides"].items()]

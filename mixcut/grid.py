@@ -68,7 +68,7 @@ def jobs(
     _selected("profile", [profile], PROFILES)
     places = {own["dataset"]: place for place, own in PROFILES[profile].places.items()}
     datasets = _selected("datasets", datasets, places)
-    names = _selected("cells", cells, [cell.name for cell in CELLS])
+    names = _selected("cells", cells, list(dict.fromkeys(cell.name for cell in CELLS)))
     seeds = PROFILES[profile].seeds if seeds is None else seeds
     _check_request(datasets, data_root, seeds, parameters)
     grid = []

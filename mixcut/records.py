@@ -168,12 +168,12 @@ def work(config: Config, images: dict, classes: int, crop: int) -> dict:
     each = config.low_resolution * small["training"] + (1 - config.low_resolution) * full["training"]
     training = images["train"] * config.epochs * each
     names = [name for name in ("valid", "test") if images.get(name)]
-    shown = sum(images[name] for name in names[:1]) * config.epochs
-    for name in names:
+    passes = sum(images[name] for name in names[:1]) * config.epochs  # one crop of the monitored split
+    for name in names:  # ten crops in the last epochs, or in all
         late = 10 if config.epochs >= 10 else 1
         epochs = config.epochs if config.best_test and name == names[-1] else late
-        shown += (10 if config.mirror else 5) * images[name] * epochs
-    return {"training_flops": training, "flops": training + full["forward"] * shown}
+        passes += (10 if config.mirror else 5) * images[name] * epochs
+    return {"training_flops": training, "flops": training + full["forward"] * passes}
 
 # %% ../nbs/09_records.ipynb #6f027641
 def weights_digest(weights: dict) -> str:  # 64 hexadecimal digits
