@@ -35,7 +35,7 @@ from .faces import draw, sample_faces
 from .grid import jobs
 from .paper import CELLS, DATASETS, ERRATA, METHODS, TABLES, cell_name, find_cell
 from .plot import COLORS, grid, method_color, style
-from .records import COVERED, load_run, write_atomically
+from .records import load_run, write_atomically
 from .stats import cell_titles, comparisons, contrast, judge
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
@@ -607,7 +607,7 @@ def settings_from(names: dict) -> Settings:
     return from_parameters(names, Settings, ReportError)
 
 # %% ../nbs/13_report.ipynb #d7685867
-RECORDS = {"history.csv", "predictions.npz", "metrics.json", COVERED}
+RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz"}
 
 def _collect(found: pd.DataFrame, source: Path, out: Path):
     "Copy the records of runs under `source` into a report's folder; a run that lies there is replaced."

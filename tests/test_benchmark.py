@@ -9,6 +9,8 @@ from own_code import definitions
 
 from mixcut.config import Config
 from mixcut.data import load
+from mixcut.evaluate import crop_logits
+from mixcut.model import folded
 from mixcut.train import start, train_batches
 
 B = definitions("benchmark.ipynb")
