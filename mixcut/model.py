@@ -10,16 +10,13 @@ from copy import deepcopy
 from functools import lru_cache
 
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-# %% ../nbs/06_model.ipynb #b15cbacb
+# %% ../nbs/06_model.ipynb #c17b81eb
 _BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels, number of convolutions
 
-# %% ../nbs/06_model.ipynb #c17b81eb
 def _conv(inputs: int, outputs: int) -> list[nn.Module]:
     "A 3×3 convolution that keeps the image size, batch norm and ReLU."
     return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
@@ -60,39 +57,6 @@ def start_as_identity(model: ImprovedVGG19):
         if isinstance(layer, nn.Conv2d):
             nn.init.dirac_(layer.weight[:layer.in_channels])
             nn.init.zeros_(layer.bias[:layer.in_channels])
-
-# %% ../nbs/06_model.ipynb #e988ca23
-def _slab(axis, x, thick, side, color):
-    "Draw a slab from the side, its top in a lighter shade; return where it ends."
-    look, top, end = {"facecolor": color, "edgecolor": "white", "linewidth": 0.8}, side / 2, x + thick
-    axis.add_patch(plt.Rectangle((x, -top), thick, side, **look))
-    edge = [(x, top), (x + 2, top + 2), (end + 2, top + 2), (end, top)]
-    axis.add_patch(plt.Polygon(edge, alpha=0.55, **look))
-    return end
-
-# %% ../nbs/06_model.ipynb #47200856
-def diagram(model: ImprovedVGG19, size: int = 44) -> Figure:
-    "Draw Figure 3: a slab is as high as its images, and thicker the more channels it has."
-    fig, axis = plt.subplots(figsize=(9, 2.9))
-    colors = {"conv 3×3, BN, ReLU": "#0072B2", "max pool 2×2": "#CC79A7", "dropout, linear": "#D55E00"}
-    conv, pool, linear = colors.values()
-    channels = [layer.out_channels for layer in model.features if isinstance(layer, nn.Conv2d)]
-    x, side, done, text = 0.0, size, 0, {"ha": "center", "va": "top", "fontsize": 8}
-    for _, convolutions in _BLOCKS:
-        begin, outputs = x, channels[done]
-        for _ in range(convolutions):
-            x = _slab(axis, x, 1 + 4 * outputs / channels[-1], side, conv) + 0.3
-        label = f"{convolutions} × conv {outputs}\n{side}×{side}"
-        axis.text((begin + x) / 2, -size / 2 - 2, label, **text)
-        side, done = side // 2, done + convolutions
-        x = _slab(axis, x + 0.6, 1.2, max(side, 1.5), pool) + 4
-    x, last = _slab(axis, x, 1.6, 8, linear), model.classifier
-    axis.text(x - 0.8, -size / 2 - 2, f"{last.in_features} → {last.out_features}\nclasses", **text)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color, label=name) for name, color in colors.items()]
-    axis.legend(handles=handles, frameon=False, loc="upper right", fontsize=8)
-    axis.set(xlim=(-1, x + 4), ylim=(-size / 2 - 11, size / 2 + 4))
-    axis.axis("off")
-    return fig
 
 # %% ../nbs/06_model.ipynb #69d6d792
 def folded(model: ImprovedVGG19) -> ImprovedVGG19:
