@@ -10,23 +10,20 @@ from copy import deepcopy
 from functools import lru_cache
 
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-# %% ../nbs/06_model.ipynb #b15cbacb
-_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels, convolutions
-
 # %% ../nbs/06_model.ipynb #c17b81eb
+_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels, number of convolutions
+
 def _conv(inputs: int, outputs: int) -> list[nn.Module]:
-    "A 3×3 convolution that keeps the image's size, batch norm, ReLU."
+    "A 3×3 convolution that keeps the image size, batch norm and ReLU."
     return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 # %% ../nbs/06_model.ipynb #1e1b9edb
 class ImprovedVGG19(nn.Module):
-    "Images `[B, 3, size, size]`, or grey `[B, 1, size, size]`, to logits `[B, classes]` (Section 3.1)."
+    "Map images `[B, 3, size, size]`, or grey `[B, 1, size, size]`, to logits `[B, classes]` (Section 3.1)."
 
     def __init__(
         self,
@@ -37,8 +34,8 @@ class ImprovedVGG19(nn.Module):
     ):
         super().__init__()
         if classes < 1 or size < 32 or width <= 0 or not 0 <= dropout < 1:
-            raise ValueError(f"{classes=}, {size=}, {width=}, {dropout=}: give a class, crops of 32 pixels "
-                             "or more (five pools halve them), a width above 0 and dropout in [0, 1)")
+            raise ValueError(f"{classes=}, {size=}, {width=}, {dropout=}: need at least one class, crops of "
+                             "32 pixels or more (five pools halve them), width above 0, dropout in [0, 1)")
         channels, layers = 3, []
         for block, convolutions in _BLOCKS:
             for _ in range(convolutions):
@@ -49,71 +46,38 @@ class ImprovedVGG19(nn.Module):
         self.classifier = nn.Linear(channels * (size // 32) ** 2, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        images = images.expand(-1, 3, -1, -1)  # grey is three equal channels, as in the recipe
+        images = images.expand(-1, 3, -1, -1)  # grey as three equal channels, as in the recipe
         return self.classifier(self.dropout(self.features(images).flatten(1)))
 
 # %% ../nbs/06_model.ipynb #7d2dca18
 @torch.no_grad()
 def start_as_identity(model: ImprovedVGG19):
-    "Make each convolution's first filters the identity of its inputs, in place (Jordan 2024)."
+    "Set the first filters of each convolution to the identity, in place (Jordan 2024)."
     for layer in model.features:
         if isinstance(layer, nn.Conv2d):
             nn.init.dirac_(layer.weight[:layer.in_channels])
             nn.init.zeros_(layer.bias[:layer.in_channels])
 
-# %% ../nbs/06_model.ipynb #e988ca23
-def _slab(axis, x, thick, side, color):
-    "A slab seen from its side, its top in a lighter shade; returns where it ends."
-    look, top, end = {"facecolor": color, "edgecolor": "white", "linewidth": 0.8}, side / 2, x + thick
-    axis.add_patch(plt.Rectangle((x, -top), thick, side, **look))
-    edge = [(x, top), (x + 2, top + 2), (end + 2, top + 2), (end, top)]
-    axis.add_patch(plt.Polygon(edge, alpha=0.55, **look))
-    return end
-
-# %% ../nbs/06_model.ipynb #47200856
-def diagram(model: ImprovedVGG19, size: int = 44) -> Figure:
-    "Figure 3: a slab's height is the side of its images, its thickness grows with its channels."
-    fig, axis = plt.subplots(figsize=(9, 2.9))
-    colors = {"conv 3×3, BN, ReLU": "#0072B2", "max pool 2×2": "#CC79A7", "dropout, linear": "#D55E00"}
-    conv, pool, linear = colors.values()
-    channels = [layer.out_channels for layer in model.features if isinstance(layer, nn.Conv2d)]
-    x, side, done, text = 0.0, size, 0, {"ha": "center", "va": "top", "fontsize": 8}
-    for _, convolutions in _BLOCKS:
-        begin, outputs = x, channels[done]
-        for _ in range(convolutions):
-            x = _slab(axis, x, 1 + 4 * outputs / channels[-1], side, conv) + 0.3
-        label = f"{convolutions} × conv {outputs}\n{side}×{side}"
-        axis.text((begin + x) / 2, -size / 2 - 2, label, **text)
-        side, done = side // 2, done + convolutions
-        x = _slab(axis, x + 0.6, 1.2, max(side, 1.5), pool) + 4
-    x, last = _slab(axis, x, 1.6, 8, linear), model.classifier
-    axis.text(x - 0.8, -size / 2 - 2, f"{last.in_features} → {last.out_features}\nclasses", **text)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color, label=name) for name, color in colors.items()]
-    axis.legend(handles=handles, frameon=False, loc="upper right", fontsize=8)
-    axis.set(xlim=(-1, x + 4), ylim=(-size / 2 - 11, size / 2 + 4))
-    axis.axis("off")
-    return fig
-
 # %% ../nbs/06_model.ipynb #69d6d792
 def folded(model: ImprovedVGG19) -> ImprovedVGG19:
-    "A copy for evaluation, batch norms folded into the convolutions: `model.eval()` up to rounding."
-    copy, kept = deepcopy(model).eval(), []
+    "A copy for evaluation, batch norm folded into the convolutions: `model.eval()` up to rounding."
+    copy, layers = deepcopy(model).eval(), []
     for layer in copy.features:
         if isinstance(layer, nn.BatchNorm2d):
-            kept[-1] = fuse_conv_bn_eval(kept[-1], layer)
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
         else:
-            kept.append(layer)
-    copy.features = nn.Sequential(*kept)
+            layers.append(layer)
+    copy.features = nn.Sequential(*layers)
     return copy
 
 # %% ../nbs/06_model.ipynb #d4958de8
-@lru_cache  # a grid asks for the same few networks again and again
+@lru_cache  # a grid asks for the same few networks many times
 def flops(
     classes: int,  # as for `ImprovedVGG19`
     size: int,  # side of the crops, pixels
     width: float = 1.0,
-) -> dict:  # `{"forward": ..., "training": ...}`, floating-point operations for one image
-    "What one image costs to classify, and to train on."
+) -> dict:  # `{"forward": ..., "training": ...}`
+    "Floating-point operations per image: of a forward pass, and of a forward and a backward pass."
     with torch.device("meta"):
         model, images = ImprovedVGG19(classes, size, width), torch.empty(2, 3, size, size)
     with FlopCounterMode(display=False) as forward:

@@ -11,9 +11,6 @@ from fractions import Fraction
 
 import pandas as pd
 
-# %% ../nbs/00_paper.ipynb #d677042c
-RUNS = 5  # "We tested each method, including the Baseline, five times and then took the average result."
-
 # %% ../nbs/00_paper.ipynb #3cede34c
 @dataclass(frozen=True)
 class Method:
@@ -21,9 +18,9 @@ class Method:
     title: str  # the name in the tables
     gamma: float  # probability of use per batch, in [0, 1]
     interpolation: bool = False  # Table 1: mixes the pixels of two images
-    removal: bool = False  # Table 1: blacks pixels out
+    removal: bool = False  # Table 1: sets pixels to black
     mixed_labels: bool = False  # Table 1: mixes the labels of two images
-    original_input: bool = False  # Table 1: lets some batches through untouched
+    original_input: bool = False  # Table 1: leaves some batches unchanged
 
 # %% ../nbs/00_paper.ipynb #71900d44
 METHODS = {
@@ -36,7 +33,7 @@ METHODS = {
 # %% ../nbs/00_paper.ipynb #eadca21c
 @dataclass(frozen=True)
 class DatasetFacts:
-    "What the paper says of a data set (Sections 3.1 and 3.2)."
+    "What the paper says about a data set (Sections 3.1 and 3.2)."
     title: str  # the paper's spelling
     classes: tuple  # names in the order of the data set's own labels
     size: int  # side of the square images, pixels
@@ -61,9 +58,12 @@ DATASETS = {
 TRAINING = {"batch_size": 128, "epochs": 250, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
             "decay_start": 80, "decay_every": 5, "decay_rate": 0.9}
 
+# %% ../nbs/00_paper.ipynb #aaeaf13d
+RUNS = 5  # "We tested each method, including the Baseline, five times and then took the average result."
+
 # %% ../nbs/00_paper.ipynb #3aff43b7
 def cell_name(aug: str, lam: float | None = None, beta: float | None = None, gamma: float | None = None):
-    "A cell's name, safe as a folder's: `mixcut-beta-9-64`. What the method does anyway is not spelt out."
+    "A cell's name, also a folder name: `mixcut-beta-9-64`. The method's default γ is left out."
     parts = [aug]
     if lam is not None:
         parts.append(f"lam-{lam:g}")
@@ -77,7 +77,7 @@ def cell_name(aug: str, lam: float | None = None, beta: float | None = None, gam
 # %% ../nbs/00_paper.ipynb #09fb2d51
 @dataclass(frozen=True)
 class Cell:
-    "One number of the paper's tables and the parameters that make it; None is the method's own."
+    "One number of the paper's tables and its parameters; None is the method's default."
     dataset: str  # a key of `DATASETS`
     accuracy: float  # published test accuracy, per cent, mean of five runs
     aug: str  # a key of `METHODS`
@@ -91,7 +91,7 @@ class Cell:
 
     @property
     def parameters(self) -> dict:
-        "What `nbs/run.ipynb` takes for this cell, without what it has by default."
+        "The parameters of `nbs/run.ipynb` that make this cell, without those left at None."
         return {key: value for key, value in asdict(self).items() if key != "accuracy" and value is not None}
 
 # %% ../nbs/00_paper.ipynb #ed995710
@@ -109,7 +109,7 @@ CELLS += tuple(Cell("fer2013plus", accuracy, "mixcut", **fixed) for _, _, fixed,
 
 # %% ../nbs/00_paper.ipynb #d3505795
 def find_cell(dataset: str, name: str) -> Cell | None:
-    "The paper's cell of that name, or None."
+    "The paper's cell with this name, or None."
     return next((cell for cell in CELLS if (cell.dataset, cell.name) == (dataset, name)), None)
 
 # %% ../nbs/00_paper.ipynb #5b7e0780
@@ -122,21 +122,21 @@ class Table:
     rows: tuple  # (the row's label in the paper, the cell's name)
 
 # %% ../nbs/00_paper.ipynb #a3742cb1
-_methods = [(f"Baseline+{method.title}", aug) for aug, method in METHODS.items()]
-_methods[0], _methods[-1] = ("Baseline", "baseline"), ("Baseline+MixCut(ours)", "mixcut")
+_COMPARISON = (("Baseline", "baseline"), ("Baseline+Cutout", "cutout"), ("Baseline+Mixup", "mixup"),
+               ("Baseline+CutMix", "cutmix"), ("Baseline+MixCut(ours)", "mixcut"))
 _OTHERS = "Comparison of MixCut with other data augmentation methods on"
-TABLES = {2: Table(2, f"{_OTHERS} Fer2013Plus", "fer2013plus", tuple(_methods)),
-          3: Table(3, f"{_OTHERS} RAF-DB", "rafdb", tuple(_methods))}
+TABLES = {2: Table(2, f"{_OTHERS} Fer2013Plus", "fer2013plus", _COMPARISON),
+          3: Table(3, f"{_OTHERS} RAF-DB", "rafdb", _COMPARISON)}
 _PARAMETERS = {4: "interpolation strengths λ", 5: "removal area ratios β", 6: "usage probabilities γ"}
 for _number, _what in _PARAMETERS.items():
     _caption = f"Comparison of accuracy of MixCut with different {_what} on Fer2013Plus"
-    _rows = [(text, cell_name("mixcut", **fixed)) for table, text, fixed, _ in _VARIED if table == _number]
-    TABLES[_number] = Table(_number, _caption, "fer2013plus",
-                            tuple((f"Baseline+MixCut, {text}", name) for text, name in _rows))
+    _rows = tuple((f"Baseline+MixCut, {text}", cell_name("mixcut", **fixed))
+                  for number, text, fixed, _ in _VARIED if number == _number)
+    TABLES[_number] = Table(_number, _caption, "fer2013plus", _rows)
 
 # %% ../nbs/00_paper.ipynb #9345bce4
 def traits() -> pd.DataFrame:
-    "Table 1: a row a trait, a column a method, in the paper's order."
+    "Table 1: one row per trait, one column per method, in the paper's order."
     methods = [METHODS[aug] for aug in ("mixcut", "cutout", "mixup", "cutmix")]
     frame = pd.DataFrame({method.title: asdict(method) for method in methods})
     frame = frame.loc["interpolation":].map(lambda has: "✓" if has else "✗")
@@ -146,15 +146,22 @@ def traits() -> pd.DataFrame:
 @dataclass(frozen=True)
 class Claim:
     "A comparison that the paper makes."
-    where: str  # where it stands
+    where: str  # table and section
     dataset: str
     better: str  # the cell that is claimed to be better
     worse: str
     delta: float  # the published gain, percentage points
 
+@dataclass(frozen=True)
+class Conclusion:
+    "A conclusion that the paper draws from several comparisons."
+    words: str  # the paper's, in quotation marks, or ours
+    where: str
+    claims: tuple  # of CLAIMS
+
 # %% ../nbs/00_paper.ipynb #9d6cbcc3
 def _claims(table: Table, section: str) -> list:
-    "MixCut above every other row of a table; then, where there is a baseline, the other methods above it."
+    "MixCut against every other row of a table; where there is a baseline, the other methods against it."
     others = [name for _, name in table.rows if name != "mixcut"]
     pairs = [(f"Table {table.number}, Section {section}", "mixcut", name) for name in others]
     if others[0] == "baseline":
@@ -167,15 +174,8 @@ _SECTIONS = {2: "3.1", 3: "3.2", 4: "3.3.1", 5: "3.3.2", 6: "3.3.3"}
 CLAIMS = tuple(claim for number, section in _SECTIONS.items() for claim in _claims(TABLES[number], section))
 
 # %% ../nbs/00_paper.ipynb #5ebd520e
-@dataclass(frozen=True)
-class Conclusion:
-    "What the paper concludes from several comparisons: it holds where all of them do."
-    words: str  # the paper's, in quotation marks, or ours
-    where: str
-    claims: tuple  # of CLAIMS
-
 def _mixcut_above(*cells: str) -> tuple:
-    "The claims that MixCut is better than cells whose names begin so."
+    "The claims that MixCut is better than the cells whose names start with one of `cells`."
     return tuple(claim for claim in CLAIMS if claim.better == "mixcut" and claim.worse.startswith(cells))
 
 CONCLUSIONS = (
@@ -207,41 +207,41 @@ ERRATA = (  # where, what is printed, what rules
 # %% ../nbs/00_paper.ipynb #0ffcc54d
 @dataclass(frozen=True)
 class Ruling:
-    "An assumption that the artifact makes."
+    "An assumption of this artifact."
     topic: str
     ruling: str
     source: str  # paper, recipe, reference or ours
-    parameter: str = ""  # the run's parameter that changes it, if there is one
+    parameter: str = ""  # the parameter of a run that changes it, if any
 
 # %% ../nbs/00_paper.ipynb #96864367
 LEDGER = (  # the method and its training
-    Ruling("which text rules", "Equations (1), (2) and Section 2 rule over Algorithm 1 as printed", "paper"),
-    Ruling("draws per batch", "one λ, permutation, hole and γ coin a batch; optionally an image", "paper"),
+    Ruling("which text rules", "Equations (1), (2) and Section 2, not Algorithm 1 as printed", "paper"),
+    Ruling("draws per batch", "one λ, permutation, hole and γ coin per batch; or per image", "paper"),
     Ruling("the hole", "side √β·W, centre uniform over the image, clipped at the border", "paper", "beta"),
-    Ruling("λ and the hole", "MixCut's λ is not corrected for the erased area; CutMix's is, to the pasted "
-           "share after clipping", "reference"),
-    Ruling("Cutout", "one hole an image, half the crop's side, clipped; labels kept", "reference", "beta"),
+    Ruling("λ and the hole", "MixCut's λ is not corrected for the erased area; CutMix's is corrected to the "
+           "pasted share after clipping", "reference"),
+    Ruling("Cutout", "one hole per image, half the crop's side, clipped; labels kept", "reference", "beta"),
     Ruling("pixel range", "[0, 1], not normalised: 0 is black; grey as three equal channels", "recipe"),
     Ruling("the last batch", "used though smaller; a single image joins the batch before it", "recipe"),
     Ruling("gradient clipping", "none; the recipe's clamp to ±0.1 is an option", "ours", "grad_clamp"),
-    Ruling("dropout", "0.5: the paper gives no rate", "recipe", "dropout"),
-    Ruling("initial weights", "the framework's own initialisation", "recipe"),
-    Ruling("the schedule", "lr at epoch e, counted from 1, is 0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1), a reading "
-           "of “from the 80th epoch”; the recipe counts from 0 and first decays at our epoch 86, so its last "
-           "rate is 3.1e-4 where ours is 2.5e-4", "paper", "schedule"))
+    Ruling("dropout", "0.5; the paper gives no rate", "recipe", "dropout"),
+    Ruling("initial weights", "PyTorch's default initialisation", "recipe", "init"),
+    Ruling("the schedule", "lr at epoch e, counted from 1, is 0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1), our "
+           "reading of “from the 80th epoch”. The recipe counts from 0 and first decays at our epoch 86, so "
+           "it ends at 3.1e-4 and ours at 2.5e-4", "paper", "schedule"))
 
 # %% ../nbs/00_paper.ipynb #a168fd81
 LEDGER += (  # the data and the report
-    Ruling("ties in the votes", "the first of the ten columns wins; unknown and NF are then dropped", "ours"),
-    Ruling("which votes", "FER+'s published fer2013new.csv; the older label.csv of the folders gives other "
-           "labels to 181 training, 36 validation and 46 test images, and a run on it says so", "reference"),
-    Ruling("copies", "277 validation and 287 test faces of Fer2013Plus are pixel for pixel training faces; "
-           "accuracies are on all images, as the paper's are, and without them", "ours"),
-    Ruling("pixels and votes", "joined by row; the number in an image's name is not its row", "reference"),
+    Ruling("ties in the votes", "the first of the ten columns wins; then unknown and NF are dropped", "ours"),
+    Ruling("which votes", "FER+'s published fer2013new.csv. The older label.csv in the folders labels 181 "
+           "training, 36 validation and 46 test images differently; a run that uses it says so", "reference"),
+    Ruling("copies", "277 validation and 287 test faces of Fer2013Plus equal training faces pixel for pixel. "
+           "Accuracy is reported on all images, as in the paper, and without these copies", "ours"),
+    Ruling("pixels and votes", "matched by row; the number in an image's name is not its row", "reference"),
     Ruling("rows without an image", "in the folder layout three training rows and one test row name another "
            "row's image; they are left out", "ours"),
-    Ruling("the epoch reported", "last, last10, valid and best_test side by side; the headline is last10, "
-           "the mean of the last ten epochs. The recipe tracks and prints its best test epoch, so that may "
-           "be the paper's rule", "ours", "best_test"),
+    Ruling("the epoch reported", "last, last10, valid and best_test side by side. The headline is last10, "
+           "the mean of the last ten epochs. The recipe tracks and prints its best test epoch, so the paper "
+           "may have reported that", "ours", "best_test"),
     Ruling("precision", "bf16 where the hardware is made for it, else fp32", "ours", "precision"),
-    Ruling("ten-crop average", "of probabilities; of logits beside it", "paper"))
+    Ruling("ten-crop average", "of probabilities; the average of logits is recorded too", "paper"))
