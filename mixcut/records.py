@@ -96,6 +96,34 @@ def require_same(path: Path, theirs: dict, ours: dict):
         raise RunError(f"{path} is of another run: {differs}. Choose another folder with runs = ..., or set "
                        "overwrite = True")
 
+# %% ../nbs/09_records.ipynb #769c1565
+def git(*words: str) -> str | None:
+    "What git says of the code that runs, or None where it is not a checkout."
+    try:
+        return subprocess.run(["git", *words], cwd=Path(mixcut.__file__).parent.parent, capture_output=True,
+                              text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+# %% ../nbs/09_records.ipynb #1313822c
+def _processor() -> str:
+    "The processor's name, and the instructions that torch uses on it."
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
+    name = found[1] if found else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+# %% ../nbs/09_records.ipynb #b5ef203c
+def provenance() -> dict:
+    "Which code, which versions, which kind of machine, when."
+    changed = git("status", "--porcelain", "--", "mixcut", "nbs", "settings.ini")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed),
+            "mixcut": mixcut.__version__, "python": platform.python_version(), "torch": torch.__version__,
+            "torchvision": torchvision.__version__, "machine": platform.machine(), "processor": _processor(),
+            "system": platform.system(), "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+
 # %% ../nbs/09_records.ipynb #4c21f5dd
 CHECKPOINT, FORMAT = "checkpoint.pt", b"mixcut 2"  # the format is part of each checkpoint's digest
 
@@ -145,34 +173,6 @@ def work(config: Config, images: dict, classes: int, crop: int) -> dict:
         epochs = config.epochs if config.best_test and name == names[-1] else late
         shown += (10 if config.mirror else 5) * images[name] * epochs
     return {"training_flops": training, "flops": training + full["forward"] * shown}
-
-# %% ../nbs/09_records.ipynb #769c1565
-def git(*words: str) -> str | None:
-    "What git says of the code that runs, or None where it is not a checkout."
-    try:
-        return subprocess.run(["git", *words], cwd=Path(mixcut.__file__).parent.parent, capture_output=True,
-                              text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-# %% ../nbs/09_records.ipynb #1313822c
-def _processor() -> str:
-    "The processor's name, and the instructions that torch uses on it."
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
-    name = found[1] if found else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-# %% ../nbs/09_records.ipynb #b5ef203c
-def provenance() -> dict:
-    "Which code, which versions, which kind of machine, when."
-    changed = git("status", "--porcelain", "--", "mixcut", "nbs", "settings.ini")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed),
-            "mixcut": mixcut.__version__, "python": platform.python_version(), "torch": torch.__version__,
-            "torchvision": torchvision.__version__, "machine": platform.machine(), "processor": _processor(),
-            "system": platform.system(), "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
 # %% ../nbs/09_records.ipynb #6f027641
 def weights_digest(weights: dict) -> str:  # 64 hexadecimal digits
