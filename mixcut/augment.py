@@ -23,23 +23,22 @@ from torchvision.transforms.v2.functional import ten_crop as _ten_crop
 
 # %% ../nbs/05_augment.ipynb #4a85bb96
 class AugmentError(ValueError):
-    "An input or a parameter that a batch transform cannot use. The message says which, and what to do."
+    "Unusable input or parameter of a batch transform. The message says which, and what to do."
 
-# %% ../nbs/05_augment.ipynb #a75cc89a
-def _need(fine: bool, message: str):
-    if not fine:
+def _require(condition, message: str):
+    if not condition:
         raise AugmentError(message)
 
 # %% ../nbs/05_augment.ipynb #6572ead4
 def random_crop(
     images: Tensor,  # `[B, C, H, W]`, any dtype
-    size: int,  # side of the crop, pixels; H and W at the most
-    generator: torch.Generator | None = None,  # draws the corners and the mirrors; torch's own where None
-    mirrored: bool = True,  # False for what has a left and a right, such as digits
+    size: int,  # side of the crop, pixels; at most H and W
+    generator: torch.Generator | None = None,  # draws corners and mirrors; None is torch's own
+    mirrored: bool = True,  # False where left and right matter, as for digits
 ) -> Tensor:  # `[B, C, size, size]`, a new tensor of the same dtype
-    "A crop of `size` at a uniform place in each image, and its mirror with probability 1/2 (Section 3.1)."
+    "Crop each image at a uniform place; mirror it with probability 1/2 (Section 3.1)."
     (height, width), n = images.shape[-2:], len(images)
-    _need(size <= min(height, width), f"a crop of {size} pixels does not fit into images of {height}×{width}")
+    _require(size <= min(height, width), f"a crop of {size} pixels does not fit into {height}×{width}")
     highs = (height - size + 1, width - size + 1, 2)
     top, left, mirror = (torch.randint(k, (n, 1), generator=generator, device="cpu") for k in highs)
     image, steps = torch.arange(n, device="cpu"), torch.arange(size, device="cpu")
@@ -49,38 +48,39 @@ def random_crop(
 
 # %% ../nbs/05_augment.ipynb #4b3243e7
 def ten_crop(images: Tensor, size: int) -> Tensor:  # `[B, C, H, W]` → `[10, B, C, size, size]`
-    "The test protocol's crops (Section 3.1): four corners and the centre, then their mirrors."
-    _need(size <= min(images.shape[-2:]), f"a crop of {size} pixels does not fit into {list(images.shape)}")
+    "The ten test crops (Section 3.1): four corners and the centre, then their mirrors."
+    height, width = images.shape[-2:]
+    _require(size <= min(height, width), f"a crop of {size} pixels does not fit into {height}×{width}")
     return torch.stack(_ten_crop(images, [size, size]))
 
 # %% ../nbs/05_augment.ipynb #bfa3cfa2
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    "Bytes as the fractions that they stand for, in [0, 1]."
+    "Turn bytes into floats in [0, 1]."
     return images.to(dtype).div_(255)
 
 # %% ../nbs/05_augment.ipynb #7dbc7af6
 def _mix(batch: Tensor, order: Tensor, weight: Tensor) -> Tensor:  # weight: λ `[B]` or `[1]`, or a mask
-    "weight · batch + (1 − weight) · the batch in that order, a new tensor of its type; bytes are rounded."
+    "weight · batch + (1 − weight) · batch[order], as a new tensor of the same type; bytes are rounded."
     if not batch.is_floating_point():
         return _mix(batch.float(), order, weight).round_().to(batch.dtype)
     order, weight = order.to(batch.device), weight.to(batch)
     weight = weight.view(-1, *[1] * (batch.ndim - 1)) if weight.ndim == 1 else weight
-    if batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last):  # stays so
+    if batch.ndim == 4 and batch.is_contiguous(memory_format=torch.channels_last):  # keep it
         return batch.movedim(1, -1).index_select(0, order).movedim(-1, 1).lerp_(batch, weight)
-    return batch.index_select(0, order).lerp_(batch, weight)  # a third of the time of `batch[order]`
+    return batch.index_select(0, order).lerp_(batch, weight)  # takes a third of the time of `batch[order]`
 
 # %% ../nbs/05_augment.ipynb #aa2f37a3
 @dataclass
 class Draw:
-    "The random decisions for one batch of B images; n is 1, or B where each image has its own."
+    "The random decisions for one batch of B images; n is 1, or B if each image has its own."
     used: Tensor  # bool `[n]`: the γ coin; where it is False, λ is 1 and the box is empty
     lam: Tensor  # float64 `[n]`: the share of the image's own label in the new one, in [0, 1]
     order: Tensor  # int64 `[B]`: the partner of each image
-    box: Tensor  # int64 `[n, 4]`: the square or patch; top, bottom, left, right, the ends not part of it
-    share: Tensor  # float64 `[n]`: β, the box's area share before it is clipped; the paper's η is 1 − β
+    box: Tensor  # int64 `[n, 4]`: the square or patch; top, bottom, left, right, ends exclusive
+    share: Tensor  # float64 `[n]`: β, the box's area share before clipping; the paper's η is 1 − β
     size: tuple  # height and width of the images, pixels
-    noise: Tensor | None = None  # int64 `[]`: the seed of what a box is filled with, where that is noise
-    hidden: Tensor | None = None  # bool `[B, H, W]`: the hidden pixels, where they are no box
+    noise: Tensor | None = None  # int64 `[]`: the seed of the noise that fills a box
+    hidden: Tensor | None = None  # bool `[B, H, W]`: the hidden pixels, if they are not a box
 
     def __post_init__(self):
         if is_compiling() or not self.used.all():
@@ -88,7 +88,7 @@ class Draw:
             self.box = torch.where(self.used[:, None], self.box, 0)
 
     @property
-    def area(self) -> Tensor:  # float64 `[n]`: the share of the image that is really covered
+    def area(self) -> Tensor:  # float64 `[n]`: the share of the image that is covered, after clipping
         if self.hidden is not None:
             return self.hidden.double().mean((1, 2))
         top, bottom, left, right = self.box.numpy().T
@@ -102,7 +102,7 @@ def _box(start: Tensor, end: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
 
 # %% ../nbs/05_augment.ipynb #482fd14b
 def _square(share: Tensor, center: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
-    "The box of area share β `[n]` around centres `[n, 2]` in [0, 1] (Algorithm 1, lines 9–16, mended)."
+    "The box of area share β `[n]` around centres `[n, 2]` in [0, 1] (Algorithm 1, lines 9–16, corrected)."
     if len(share) > 1 or is_compiling():
         half = share.sqrt()[:, None] / 2
         return _box(center - half, center + half, size)
@@ -112,8 +112,8 @@ def _square(share: Tensor, center: Tensor, size: tuple) -> Tensor:  # int64 `[n,
     return torch.tensor([[round(end) for end in ends]], device="cpu")
 
 # %% ../nbs/05_augment.ipynb #d35d49f6
-def _mask(drawn: Draw, images: Tensor) -> Tensor:  # bool `[n, 1, H, W]`, for videos `[n, 1, 1, H, W]`
-    "The mask M of Equation (1): False in the box or the hidden cells, True elsewhere."
+def _mask(drawn: Draw, images: Tensor) -> Tensor:  # bool `[n, 1, H, W]`, video `[n, 1, 1, H, W]`
+    "The mask M of Equation (1): False in the box or the hidden pixels, True elsewhere."
     hidden = drawn.hidden
     if hidden is None:
         top, bottom, left, right = drawn.box[:, :, None].unbind(1)
@@ -123,64 +123,63 @@ def _mask(drawn: Draw, images: Tensor) -> Tensor:  # bool `[n, 1, H, W]`, for vi
 
 # %% ../nbs/05_augment.ipynb #a3d173cd
 def soften(labels: Tensor, classes: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-    "Labels, int64 `[B]` or `[B, K]`, as shares `[B, K]`, a new tensor. `AugmentError` if out of range."
+    "Labels, int64 `[B]` or `[B, K]`, as new soft labels `[B, K]`. `AugmentError` if out of range."
     if labels.ndim == 2:
-        fine = classes in (None, labels.shape[1])
-        _need(fine, f"labels have {labels.shape[1]} columns, but num_classes={classes}")
+        valid = classes in (None, labels.shape[1])
+        _require(valid, f"labels have {labels.shape[1]} columns, but num_classes={classes}")
         return labels.to(torch.promote_types(labels.dtype, dtype), copy=True)
     if labels.dtype != torch.int64:
         raise AugmentError(f"labels are {labels.dtype}: try labels.long()")
-    _need(classes is not None, "labels are classes: say how many there are with num_classes=")
+    _require(classes is not None, "labels are class numbers: give the number of classes as num_classes=")
     try:
         soft = torch.zeros(len(labels), classes, dtype=dtype, device=labels.device)
         return soft.scatter_(1, labels[:, None], 1)
     except RuntimeError:
         bad = labels[(labels < 0) | (labels >= classes)][0]
-        raise AugmentError(f"label {bad} is out of range: of {classes} classes, 0 to {classes - 1}") from None
+        raise AugmentError(f"label {bad} is out of range: give 0 to {classes - 1}") from None
 
 # %% ../nbs/05_augment.ipynb #237751aa
 _LIMITS = {"p": (0.0, 1), "lam": (0.0, 1), "beta": (0.0, 1), "hide": (0.0, 1), "alpha": (1e-6, 1e6),
            "share": (1e-6, 1), "ratio": (1e-3, 1e3), "value": (-1e9, 1e9), "cells": (1, 999),
            "num_classes": (1, 10**9)}
 
-# %% ../nbs/05_augment.ipynb #a71d4839
 def _plain(name: str, value):
-    "A parameter as plain numbers. Raises `AugmentError` unless they lie in its limits, a range in order."
+    "A parameter as plain numbers. Raises `AugmentError` unless they are within limits, and a range in order."
     (low, high), array = _LIMITS[name], np.asarray(value)
     kinds, what = ("iu", "an integer") if isinstance(low, int) else ("iuf", "a number")
     shape, what = ((2,), "(from, to)") if name in ("share", "ratio") else ((), what)
     shape = array.shape[:1] if name == "value" else shape
-    fine = array.dtype.kind in kinds and array.shape == shape and array.size > 0
-    fine = fine and low <= array.min() and array.max() <= high
-    fine = fine and (name == "value" or array.flat[0] <= array.flat[-1])
-    _need(fine, f"{name} = {value!r}: it must be {what} in [{low:g}, {high:g}]")
+    valid = array.dtype.kind in kinds and array.shape == shape and array.size > 0
+    valid = valid and low <= array.min() and array.max() <= high
+    valid = valid and (name == "value" or array.flat[0] <= array.flat[-1])
+    _require(valid, f"{name} = {value!r}: it must be {what} in [{low:g}, {high:g}]")
     return array.astype(type(low)).tolist()
 
 # %% ../nbs/05_augment.ipynb #2017b9a9
 def _find_labels(batch):
-    "The labels where torchvision looks: the second of a pair, or a mapping's entry `labels` or `…label…`."
+    "Find labels as torchvision does: the second of a pair, or a mapping's entry `labels` or `…label…`."
     found = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else batch
     if not isinstance(found, Mapping):
         return found
     names = [name for name in found if "label" in str(name).lower()]
-    _need(names, f"no labels among {', '.join(map(str, found))}: call one so, or give labels_getter=")
+    _require(names, f"no labels among {', '.join(map(str, found))}: name one so, or give labels_getter=")
     return found[min(names, key=lambda name: str(name).lower() != "labels")]
 
 # %% ../nbs/05_augment.ipynb #e23576cb
 def _find_images(flat: list, labels) -> list:  # their positions
-    "All `tv_tensors.Image` and `Video`, or else the first plain tensor that is not the labels."
+    "All `tv_tensors.Image` and `Video`, or else the first tensor that is not the labels."
     pictures = (tv_tensors.Image, tv_tensors.Video)
     tensors = [k for k, part in enumerate(flat) if isinstance(part, Tensor) and part is not labels]
     found = [k for k in tensors if isinstance(flat[k], pictures)] or tensors[:1]
-    fine = found and isinstance(labels, Tensor) and labels.ndim in (1, 2)
-    fine = fine and any(part is labels for part in flat)
+    valid = found and isinstance(labels, Tensor) and labels.ndim in (1, 2)
+    valid = valid and any(part is labels for part in flat)
     for part in flat:
         other = isinstance(part, tv_tensors.TVTensor) and not isinstance(part, pictures)
-        fine = fine and not other and not hasattr(part, "getbands")  # as a PIL image has
-    if not fine:
+        valid = valid and not other and not hasattr(part, "getbands")  # PIL images have it
+    if not valid:
         kinds = ", ".join(type(part).__name__ for part in flat)
         raise AugmentError("give images and labels; labels must be a tensor [B] or [B, K], images tensors "
-                           f"too, no boxes and no PIL images; these are {kinds}")
+                           f"too, not bounding boxes or PIL images; got {kinds}")
     return found
 
 # %% ../nbs/05_augment.ipynb #6818b495
@@ -190,20 +189,20 @@ def _check_images(images: Tensor, batch: int, size: torch.Size):
         raise AugmentError(f"images must be [B, C, H, W], not {list(images.shape)}: use it after batching")
     if not images.is_floating_point() and images.dtype != torch.uint8:
         raise AugmentError(f"images are {images.dtype}: they must be float in [0, 1] or uint8")
-    _need(len(images) == batch, f"{len(images)} images but {batch} labels")
-    _need(images.shape[-2:] == size, "the images have different sizes: give each size its own batch")
+    _require(len(images) == batch, f"{len(images)} images but {batch} labels")
+    _require(images.shape[-2:] == size, "the images have different sizes: give each size its own batch")
 
 # %% ../nbs/05_augment.ipynb #03009044
 class _OwnGenerator(nn.Module):
-    "A module with a generator, which goes wherever the module goes, by pickle and by every start method."
+    "A module that takes its generator along, through pickle and every start method of a worker."
     @property
-    def source(self) -> torch.Generator | None:  # in a worker of a loader torch's own, which the loader seeds
+    def source(self) -> torch.Generator | None:  # None, torch's own, in a worker
         return None if self.generator and torch.utils.data.get_worker_info() else self.generator
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:  # in [0, 1)
         return torch.rand(shape, generator=self.source, dtype=dtype, device="cpu")
 
-    def __getstate__(self):  # as bytes: a generator's own way does not reach a spawned worker
+    def __getstate__(self):  # as bytes: a generator alone does not reach a spawned worker
         return self.__dict__ | {"generator": pickle.dumps(self.generator)}
 
     def __setstate__(self, state):
@@ -212,11 +211,11 @@ class _OwnGenerator(nn.Module):
 # %% ../nbs/05_augment.ipynb #79415241
 @dataclass(eq=False, kw_only=True)
 class BatchTransform(_OwnGenerator):
-    "The baseline: images as they were, labels soft. The other transforms say what they `draw` and `apply`."
-    num_classes: int | None = None  # K; may be None where labels come as `[B, K]`
-    labels_getter: Callable | str = field(default="default", repr=False)  # finds the labels of a batch
-    generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; torch's own where None
-    return_draw: bool = False  # give `(batch, Draw)` and not the batch alone
+    "The baseline: same images, soft labels. Other transforms override `draw` and `apply`."
+    num_classes: int | None = None  # K; not needed if labels are `[B, K]`
+    labels_getter: Callable | str = field(default="default", repr=False)  # a function: batch → its labels
+    generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; None is torch's own
+    return_draw: bool = False  # return `(batch, Draw)`
 
     def __post_init__(self):
         super().__init__()
@@ -224,8 +223,8 @@ class BatchTransform(_OwnGenerator):
             value = getattr(self, f.name)
             if f.name in _LIMITS and not (value is None and isinstance(None, f.type)):
                 setattr(self, f.name, _plain(f.name, value))
-        fine = self.labels_getter == "default" or callable(self.labels_getter)
-        _need(fine, f"labels_getter = {self.labels_getter!r}: it must be a function, or 'default'")
+        valid = self.labels_getter == "default" or callable(self.labels_getter)
+        _require(valid, f"labels_getter = {self.labels_getter!r}: it must be a function, or 'default'")
 
     def draw(self, batch: int, height: int, width: int) -> Draw | None:
         return None
@@ -239,7 +238,7 @@ class BatchTransform(_OwnGenerator):
 
 # %% ../nbs/05_augment.ipynb #d61e8a10
 def _change(transform: BatchTransform, batch) -> tuple:  # the new batch, its `Draw`
-    "Take a batch apart, draw, change its images and labels, and put it together."
+    "Flatten a batch, draw, change its images and labels, and rebuild it."
     if isinstance(batch, UserDict):  # such as Hugging Face's `BatchFeature`
         new, (data, drawn) = batch.copy(), _change(transform, batch.data)
         new.data = data
@@ -259,11 +258,11 @@ def _change(transform: BatchTransform, batch) -> tuple:  # the new batch, its `D
 # %% ../nbs/05_augment.ipynb #606eb080
 @dataclass(eq=False, kw_only=True)
 class _Mixer(BatchTransform):
-    "What the paper's four methods draw alike."
+    "What the paper's four methods share."
     alpha: float = 1.0  # free ratios are drawn from Beta(alpha, alpha)
-    per_sample: bool = False  # draw coin, λ and square for each image and not once a batch
+    per_sample: bool = False  # draw coin, λ and square for each image, not once a batch
 
-    def pair(self, batch: int, lam: float | None = None, least: int = 2) -> tuple:  # used?, λ, partners
+    def pair(self, batch: int, lam: float | None = None, least: int = 2) -> tuple:  # coin, λ, partners
         n, p = batch if self.per_sample else 1, self.p if batch >= least else 0  # a lone image has no partner
         used, lam = self.uniform(n) < p, self.ratio(lam, n)
         return used, lam, torch.randperm(batch, generator=self.source, device="cpu")
@@ -276,15 +275,15 @@ class _Mixer(BatchTransform):
         seed = torch.randint(2**63 - 1, (), generator=self.source, device="cpu").item()
         return torch.from_numpy(np.random.default_rng(seed).beta(self.alpha, self.alpha, n))
 
-    def square(self, share: Tensor, size: tuple) -> Tensor:  # its box, around a centre that is drawn
+    def square(self, share: Tensor, size: tuple) -> Tensor:  # a box around a random centre
         return _square(share, self.uniform(len(share), 2), size)
 
 # %% ../nbs/05_augment.ipynb #8f11affc
 @dataclass(eq=False, kw_only=True)
 class Cutout(_Mixer):
-    "A black square, its place drawn for each image; labels as they were (DeVries & Taylor 2017; Section 2)."
+    "A black square at a random place in each image; labels are kept (DeVries & Taylor 2017; Section 2)."
     p: float = 1.0  # γ: the probability that a batch is changed
-    beta: float | None = 0.25  # the area share of the square, in [0, 1]; None draws it
+    beta: float | None = 0.25  # the area share of the square, in [0, 1]; None is random
 
     def draw(self, batch, *size):
         used, lam, order = self.pair(batch, least=1)
@@ -297,13 +296,13 @@ class Cutout(_Mixer):
 # %% ../nbs/05_augment.ipynb #b615366c
 @dataclass(eq=False, kw_only=True)
 class Mixup(_Mixer):
-    "λ of each image and 1 − λ of its partner, pixels and labels alike (Zhang et al. 2017; Section 2)."
+    "λ of each image plus 1 − λ of its partner, pixels and labels alike (Zhang et al. 2017; Section 2)."
     p: float = 1.0  # γ: the probability that a batch is changed
-    lam: float | None = None  # a fixed λ in [0, 1]; None draws it
+    lam: float | None = None  # a fixed λ in [0, 1]; None is random
 
     def draw(self, batch, *size):
         used, lam, order = self.pair(batch, self.lam)
-        self.uniform(len(lam), 2)  # a centre, of no square
+        self.uniform(len(lam), 2)  # the centre, unused
         box = torch.zeros(len(lam), 4, dtype=torch.int64, device="cpu")
         return Draw(used, lam, order, box, torch.zeros_like(lam), size)
 
@@ -313,9 +312,9 @@ class Mixup(_Mixer):
 # %% ../nbs/05_augment.ipynb #38ec05bf
 @dataclass(eq=False, kw_only=True)
 class CutMix(_Mixer):
-    "A square of the partner of share 1 − λ; labels mixed by what was pasted (Yun et al. 2019; Section 2)."
+    "A square of share 1 − λ of the partner; labels follow the pasted area (Yun et al. 2019; Section 2)."
     p: float = 0.5  # γ: the probability that a batch is changed
-    lam: float | None = None  # a fixed λ in [0, 1], before the square is clipped; None draws it
+    lam: float | None = None  # a fixed λ in [0, 1], before the square is clipped; None is random
 
     def draw(self, batch, *size):
         used, lam, order = self.pair(batch, self.lam)
@@ -340,8 +339,8 @@ class MixCut(_Mixer):
 
     Images `[B, C, H, W]`, float in [0, 1] or uint8; labels int64 `[B]` or `[B, K]`. Raises `AugmentError`."""
     p: float = 0.5  # γ: the probability that a batch is changed
-    lam: float | None = None  # a fixed λ in [0, 1]; None draws it
-    beta: float | None = None  # a fixed area share of the square, in [0, 1]; None draws η and takes β = 1 − η
+    lam: float | None = None  # a fixed λ in [0, 1]; None is random
+    beta: float | None = None  # a fixed area share of the square, in [0, 1]; None draws η, β = 1 − η
 
     def draw(self, batch, *size):
         used, lam, order = self.pair(batch, self.lam)
@@ -355,17 +354,17 @@ class MixCut(_Mixer):
 
 # %% ../nbs/05_augment.ipynb #e4f5ef15
 def _fill(images: Tensor, drawn: Draw, value: float | tuple | None) -> Tensor:  # a new tensor
-    "M ⊙ images + (1 − M) ⊙ value: a number, one for each channel, or None for the means of the batch."
+    "M ⊙ images + (1 − M) ⊙ value; a value is a number, one per channel, or None for the batch's means."
     if value is None:
         value = images.mean((-2, -1), dtype=torch.float64).flatten(0, -2).mean(0)
     value = torch.as_tensor(value, dtype=torch.float32, device=images.device).view(-1, 1, 1)
-    _need(len(value) in (1, images.shape[-3]), f"value has {len(value)} channels, unlike the images")
+    _require(len(value) in (1, images.shape[-3]), f"value has {len(value)} channels, unlike the images")
     value = value if images.is_floating_point() else value.round()
     return torch.where(_mask(drawn, images), images, value.to(images))
 
 # %% ../nbs/05_augment.ipynb #efab5c00
 def _noise(images: Tensor, drawn: Draw) -> Tensor:  # a new tensor
-    "Uniform noise in the boxes, drawn for their pixels only; the frames of a video share it."
+    "Fill the boxes with uniform noise, drawn for their pixels only; the frames of a video share it."
     new = images.clone()
     frames = new if new.ndim == 5 else new[:, None]  # an image is a video of one frame
     image, y, x = (~_mask(drawn, images)).view(len(new), *drawn.size).nonzero(as_tuple=True)
@@ -377,11 +376,11 @@ def _noise(images: Tensor, drawn: Draw) -> Tensor:  # a new tensor
 # %% ../nbs/05_augment.ipynb #0d2922f7
 @dataclass(eq=False, kw_only=True)
 class RandomErasing(BatchTransform):
-    "A rectangle of each image filled; labels as they were (Zhong et al. 2017, Algorithm 1)."
+    "Fill a random rectangle of each image; labels are kept (Zhong et al. 2017, Algorithm 1)."
     p: float = 0.5  # the probability that an image is changed
     share: tuple = (0.02, 0.4)  # the area share: from, to
     ratio: tuple = (0.3, 1 / 0.3)  # height over width: from, to
-    value: float | tuple | None = None  # a number, or one for each channel; None for noise in [0, 1]
+    value: float | tuple | None = None  # a number, or one per channel; None is noise in [0, 1]
 
     def draw(self, batch, *size):
         used, order = self.uniform(batch) < self.p, torch.arange(batch, device="cpu")
@@ -389,7 +388,7 @@ class RandomErasing(BatchTransform):
         (low, high), (flat, tall) = self.share, self.ratio
         share, ratio = low + (high - low) * tries[0], flat + (tall - flat) * tries[1]
         start, sides = tries[2:].movedim(0, 2), torch.stack([share * ratio, share / ratio], 2).sqrt()
-        first = order, (start + sides <= 1).all(2).byte().argmax(1)  # that fits, or the first of all
+        first = order, (start + sides <= 1).all(2).byte().argmax(1)  # the first that fits
         box = _box(start[first], (start + sides)[first], size)
         seed = torch.randint(2**63 - 1, (), generator=self.source, device="cpu")
         return Draw(used, torch.ones_like(share[:, 0]), order, box, share[first], size, seed)
@@ -401,11 +400,11 @@ class RandomErasing(BatchTransform):
 # %% ../nbs/05_augment.ipynb #169d376e
 @dataclass(eq=False, kw_only=True)
 class HideAndSeek(BatchTransform):
-    "Cells of a grid hidden in each image; labels as they were (Singh & Lee 2017)."
+    "Hide random cells of a grid in each image; labels are kept (Singh & Lee 2017)."
     p: float = 1.0  # the probability that an image is changed
-    cells: int = 4  # on a side of the grid
+    cells: int = 4  # cells along each side of the grid
     hide: float = 0.5  # the probability that a cell is hidden
-    value: float | tuple | None = None  # a number, or one for each channel; None for the batch's means
+    value: float | tuple | None = None  # a number, or one per channel; None is the batch's means
 
     def draw(self, batch, *size):
         used, order = self.uniform(batch) < self.p, torch.arange(batch, device="cpu")
@@ -420,7 +419,7 @@ class HideAndSeek(BatchTransform):
 
 # %% ../nbs/05_augment.ipynb #6f60478e
 def label_text(label: Tensor, classes: tuple) -> str:
-    "A soft label `[K]` in words, larger shares first, as `0.62 fear`; a whole share is only its name."
+    "A soft label `[K]` in words, largest share first, as `0.62 fear`; a full share is just the name."
     shares = sorted(zip(label.tolist(), classes, strict=True), reverse=True)
     return "\n".join(f"{s:.2f} {name}" if s < 0.995 else name for s, name in shares if s >= 0.005)
 
@@ -432,27 +431,27 @@ TRANSFORMS = {"baseline": BatchTransform, "cutout": Cutout, "mixup": Mixup, "cut
 def make_transform(
     aug: str,  # a key of `TRANSFORMS`
     num_classes: int,
-    gamma: float | None = None,  # p
+    gamma: float | None = None,  # the transform's `p`
     **options,  # other parameters of that transform, such as `lam`, `beta`, `generator`
 ) -> BatchTransform:
-    "Build a transform by name; None is its own default. Raises `AugmentError` for what it has not."
-    _need(aug in TRANSFORMS, f"aug = {aug!r}: choose from {', '.join(TRANSFORMS)}")
+    "Build a transform by name; None keeps a default. Raises `AugmentError` for unknown names."
+    _require(aug in TRANSFORMS, f"aug = {aug!r}: choose from {', '.join(TRANSFORMS)}")
     given = {name: value for name, value in {"p": gamma, **options}.items() if value is not None}
-    for name in given.keys() - {f.name for f in fields(TRANSFORMS[aug])}:
-        name = "gamma" if name == "p" else name
-        raise AugmentError(f"{aug} has no {name}: leave it out, or choose an aug that has one")
+    unknown = given.keys() - {f.name for f in fields(TRANSFORMS[aug])}
+    names = ", ".join("gamma" if name == "p" else name for name in sorted(unknown))
+    _require(not unknown, f"{aug} has no {names}: leave it out, or choose another aug")
     return TRANSFORMS[aug](num_classes=num_classes, **given)
 
 # %% ../nbs/05_augment.ipynb #c352e9b9
 def examples(pair: Tensor, seed: int) -> list:  # of (title, image `[C, H, W]`)
-    "Two images `[2, C, H, W]`, and what each method, with the same draws, makes of the first."
+    "Two images `[2, C, H, W]`, and the first as changed by each method, with the same draws."
     found = [("x_A\n", pair[0]), ("x_B\n", pair[1])]
     for aug in ("cutout", "mixup", "cutmix", "mixcut"):
         transform = make_transform(aug, 2, 1.0, generator=torch.Generator("cpu").manual_seed(seed))
         drawn = transform.draw(2, *pair.shape[-2:])
         drawn.order = torch.tensor([1, 0])
         lam, hole = f"λ = {drawn.lam[0]:.2f}", f"hole {drawn.area[0]:.2f}"
-        says = {"cutout": hole, "mixcut": f"{lam}, {hole}"}.get(aug, lam)
+        details = {"cutout": hole, "mixcut": f"{lam}, {hole}"}.get(aug, lam)
         image = transform.apply(pair, torch.eye(2), drawn)[0][0]
-        found.append((f"{type(transform).__name__}\n{says}", image))
+        found.append((f"{type(transform).__name__}\n{details}", image))
     return found

@@ -14,23 +14,22 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .config import PROFILES, Config, ConfigError, choose_from, parse
+from .config import PROFILES, Config, ConfigError, choose_from
 from .data import drawn_sizes
 from .layouts import folder_sizes
-from .model import flops
 from .paper import CELLS, DATASETS, Cell
-from .records import CHECKPOINT, RunError, differences
-from .train import time_steps, work
+from .records import CHECKPOINT, RunError, differences, work
+from .train import training_speed
 
 # %% ../nbs/11_grid.ipynb #00e56384
 class Job(NamedTuple):
-    "One run of a grid: a cell of the paper, and the configuration of the run in its place."
+    "One run of a grid: a cell of the paper, and the run's configuration."
     cell: Cell
     config: Config
 
 # %% ../nbs/11_grid.ipynb #5f3c2a4e
 def _selected(name: str, asked, there) -> list:
-    "What was asked for, a list or text with commas; None is all. Raises `ConfigError` for what is not there."
+    "A selection from `there`: a list, or text with commas; None selects all. Raises `ConfigError`."
     asked = list(there) if asked is None else asked
     asked = asked.split(",") if isinstance(asked, str) else asked
     for one in asked:
@@ -39,32 +38,40 @@ def _selected(name: str, asked, there) -> list:
     return asked
 
 def _root_of(data_root: str | None, dataset: str) -> str | None:
-    "`<data_root>/<dataset>` if there is such a folder, else `data_root`; None for drawn faces."
+    "`<data_root>/<dataset>` if this folder exists, else `data_root`; None for drawn faces."
     if data_root is None or dataset.startswith("drawn"):
         return None
     inner = Path(data_root).expanduser() / dataset
     return str(inner if inner.is_dir() else data_root)
 
-# %% ../nbs/11_grid.ipynb #4eb9794f
-def jobs(
-    profile: str = "demo",  # a key of `PROFILES`
-    data_root: str | None = None,  # the folder of the real data
-    runs: str = "runs",  # the folder of all runs
-    datasets=None,  # only these data sets; a list, or text with commas
-    cells=None,  # only these cells, by name; likewise
-    seeds: int | None = None,  # so many seeds; None for the profile's own
-    **parameters,  # further parameters of every run, which win over the profile's
-) -> list[Job]:  # all cells with seed 0 before any with seed 1
-    "The list of runs. Raises `ConfigError` for an impossible one."
-    _selected("profile", [profile], PROFILES)
-    places = {own["dataset"]: place for place, own in PROFILES[profile].places.items()}
-    datasets = _selected("datasets", datasets, places)
-    names = _selected("cells", cells, [cell.name for cell in CELLS])
+# %% ../nbs/11_grid.ipynb #958e8d89
+def _check_request(datasets: list, data_root: str | None, seeds: int, parameters: dict):
+    "Raise `ConfigError` if the data's folder is missing, or a parameter cannot be set for a whole grid."
     if data_root is None and (real := [name for name in datasets if not name.startswith("drawn")]):
         raise ConfigError(f"data_root is missing: {' and '.join(real)} must lie in a folder, data_root = ...")
     if own := parameters.keys() & {"dataset", "aug", "lam", "beta", "gamma", "seed"}:
         raise ConfigError(f"{min(own)} is each run's own in a grid: choose runs by datasets, cells and seeds")
-    grid, seeds = [], PROFILES[profile].seeds if seeds is None else parse("seeds", seeds, int)
+    if type(seeds) is not int:
+        raise ConfigError(f"seeds = {seeds!r}: it must be a valid integer")
+
+# %% ../nbs/11_grid.ipynb #4eb9794f
+def jobs(
+    profile: str = "demo",  # a key of `PROFILES`
+    data_root: str | None = None,  # the folder of the images; drawn faces need none
+    runs: str = "runs",  # the folder of all runs
+    datasets=None,  # only these data sets; a list, or text with commas
+    cells=None,  # only these cells, by name; a list, or text with commas
+    seeds: int | None = None,  # the number of seeds; None: the profile's
+    **parameters,  # of every run; they override the profile
+) -> list[Job]:  # all cells with seed 0 before any with seed 1
+    "The runs of a grid. Raises `ConfigError` for an invalid request."
+    _selected("profile", [profile], PROFILES)
+    places = {own["dataset"]: place for place, own in PROFILES[profile].places.items()}
+    datasets = _selected("datasets", datasets, places)
+    names = _selected("cells", cells, list(dict.fromkeys(cell.name for cell in CELLS)))
+    seeds = PROFILES[profile].seeds if seeds is None else seeds
+    _check_request(datasets, data_root, seeds, parameters)
+    grid = []
     for seed, dataset, cell in product(range(seeds), datasets, CELLS):
         if cell.dataset == places[dataset] and cell.name in names:
             place = {"profile": profile, "dataset": dataset, "data_root": _root_of(data_root, dataset)}
@@ -75,7 +82,7 @@ def jobs(
 
 # %% ../nbs/11_grid.ipynb #f3c3f8f7
 def images_of(job: Job) -> dict:  # split → images
-    "How many images a job's data set has, before it is read."
+    "The number of images in a job's data set, without reading them."
     name, options = job.config.dataset, job.config.data_options or {}
     if name.startswith("drawn"):
         return {split: options.get(split, n) for split, n in drawn_sizes(name).items()}
@@ -88,27 +95,24 @@ def _size_of(job: Job) -> tuple:  # classes, channels, pixels of a crop's side
     return len(facts.classes), facts.channels, job.config.crop or facts.crop
 
 def flops_of(job: Job) -> float:
-    "What a job computes."
+    "Floating-point operations of a job."
     classes, _, crop = _size_of(job)
     return work(job.config, images_of(job), classes, crop)["flops"]
 
 # %% ../nbs/11_grid.ipynb #5426c32d
-def _measure_rate(job: Job) -> float:
-    classes, channels, crop = _size_of(job)
-    seconds = time_steps(job.config, classes, channels, crop)["training"]
-    return flops(classes, crop, job.config.width)["training"] / seconds
-
 def rates_of(grid: list[Job], gflops: float | None = None) -> dict:  # data set → FLOP/s
-    "How fast a machine trains: `gflops` GFLOP/s, or as measured on this one."
+    "The training speed for each data set: `gflops` GFLOP/s if given, else measured on this machine."
     firsts = {job.config.dataset: job for job in reversed(grid)}
-    return {dataset: gflops * 1e9 if gflops else _measure_rate(job) for dataset, job in firsts.items()}
+    if gflops:
+        return dict.fromkeys(firsts, gflops * 1e9)
+    return {dataset: training_speed(job.config, *_size_of(job)) for dataset, job in firsts.items()}
 
 # %% ../nbs/11_grid.ipynb #ee6634ae
 def resources(job: Job, rates: dict) -> dict:
-    "What to reserve on a cluster: `runtime` in minutes, three times the forecast and ten; `mem_mb`."
+    "Resources to request on a cluster: `runtime`, three times the forecast plus ten minutes, and `mem_mb`."
     (_, channels, crop), images = _size_of(job), sum(images_of(job).values())
     pixels = images * channels * DATASETS[job.cell.dataset].size**2
-    activations = 7e6 * job.config.width * (crop / 44) ** 2 * max(job.config.batch_size, 256)  # 7 MB an image
+    activations = 7e6 * job.config.width * (crop / 44) ** 2 * max(job.config.batch_size, 256)  # 7 MB each
     minutes = flops_of(job) / rates[job.config.dataset] / 60
     return {"runtime": ceil(3 * minutes) + 10, "mem_mb": ceil(2000 + (2 * pixels + activations) / 1e6)}
 
@@ -116,8 +120,8 @@ def resources(job: Job, rates: dict) -> dict:
 def forecasts(
     grid: list[Job],
     rates: dict,  # data set → FLOP/s, as from `rates_of`
-) -> pd.DataFrame:  # a row a data set and a sum
-    "What a grid costs, one run after the other."
+) -> pd.DataFrame:  # a row per data set, and their sum
+    "The cost of a grid whose runs are executed one after another."
     rows = [(job.config.dataset, 1, flops_of(job) / 1e15) for job in grid]
     found = pd.DataFrame(rows, columns=["data set", "runs", "PFLOP"])
     found["hours"] = found.PFLOP * 1e15 / found["data set"].map(rates) / 3600
@@ -137,10 +141,10 @@ def _state_of(job: Job) -> str:
 # %% ../nbs/11_grid.ipynb #2e3dfd0f
 def progress(
     grid: list[Job],
-    done=(),  # (data set, cell, seed) of runs that are known to be done
-    look: bool = True,  # in the folders of the others
-) -> pd.DataFrame:  # a row a cell; columns data set, cell, done, under way, failed, missing
-    "How far a grid is."
+    done=(),  # (data set, cell, seed) of runs already known to be done
+    look: bool = True,  # look in the folders of the others
+) -> pd.DataFrame:  # a row per cell; columns data set, cell, done, under way, failed, missing
+    "The state of a grid: its runs counted by state."
     rows, states = [], ["done", "under way", "failed", "missing"]
     for job in grid:
         row = (job.config.dataset, job.config.cell, job.config.seed)
@@ -152,13 +156,13 @@ def progress(
 
 # %% ../nbs/11_grid.ipynb #2848adde
 def check(grid: list[Job]):
-    "Raise `RunError` if a job's folder holds a finished run of other parameters, which would count as done."
+    "Raise `RunError` if a job's folder holds a finished run with other parameters."
     for job in grid:
         try:
             theirs = json.loads((job.config.folder / "metrics.json").read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):
             continue
-        machine = ("device", "crop", "precision" if job.config.precision == "auto" else "")  # as it had them
+        machine = ("device", "crop", "precision" if job.config.precision == "auto" else "")  # resolved
         ours = {name: v for name, v in vars(job.config).items() if name in theirs and name not in machine}
         if differs := differences({name: theirs[name] for name in ours}, ours):
             raise RunError(f"{job.config.folder} holds another run: {differs}. Move it away, or choose "

@@ -35,7 +35,7 @@ from .faces import draw, sample_faces
 from .grid import jobs
 from .paper import DATASETS, ERRATA, METHODS, TABLES, cell_name, find_cell
 from .plot import COLORS, grid, method_color, style
-from .records import COVERED, load_run, write_atomically
+from .records import load_run, write_atomically
 from .stats import cell_titles, comparisons, contrast, judge
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
@@ -611,7 +611,7 @@ class Settings:
             raise ReportError(f"out = {self.out!r}: cannot be written ({error}); choose another") from None
 
 # %% ../nbs/13_report.ipynb #d7685867
-RECORDS = {"history.csv", "predictions.npz", "metrics.json", COVERED}
+RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz"}
 
 def _record_folder(run: Run) -> str:
     "Where a report keeps a run's record; overrides of the profile are part of the path."

@@ -27,17 +27,15 @@ from .model import ImprovedVGG19, flops, folded, start_as_identity
 from .paper import TRAINING
 from .records import RunError, finish, locked, resume, run_settings, save_checkpoint, work
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
-
 # %% ../nbs/10_train.ipynb #798631a2
 def learning_rate(
     epoch: int,  # counted from 1
     epochs: int = TRAINING["epochs"],  # of the run
-    lr: float = TRAINING["lr"],  # at the start; the highest, for one-cycle
-    schedule: str = "scaled",  # or "paper": the paper's epochs, however long the run; or "one-cycle"
-    within: float = 0.5,  # the share of the epoch that is done; only one-cycle changes within an epoch
+    lr: float = TRAINING["lr"],  # initial; for one-cycle the peak
+    schedule: str = "scaled",  # or "paper": decay from epoch 80, however long the run; or "one-cycle"
+    within: float = 0.5,  # the finished share of the epoch; only one-cycle uses it
 ) -> float:
-    "0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1) (Section 3.1), or a triangle with its top at a quarter of the run."
+    "0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1) (Section 3.1), or a triangle that peaks at a quarter of the run."
     if schedule == "one-cycle":
         share = (epoch - 1 + within) / epochs
         return lr * min(share / 0.25, (1 - share) / 0.75)
@@ -46,23 +44,25 @@ def learning_rate(
     return lr * TRAINING["decay_rate"] ** steps
 
 # %% ../nbs/10_train.ipynb #927993a9
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may sum in any order
+
 STREAMS = ("init", "order", "crop", "mix", "dropout")
 
 def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
-    "A generator on the CPU, with a 63-bit seed of its own for each run's seed, stream and epoch."
+    "A CPU generator with its own 63-bit seed for each combination of seed, stream and epoch."
     words = np.random.SeedSequence([seed, STREAMS.index(stream), epoch]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0] >> 1))
 
 @contextmanager
 def seeded(seed: int, stream: str, epoch: int = 0):
-    "Seed torch's own generators, for layers that take none; restore them afterwards."
+    "Seed torch's global generators, for layers that accept no generator; restore them afterwards."
     with torch.random.fork_rng():
         torch.manual_seed(generator(seed, stream, epoch).initial_seed())
         yield
 
 # %% ../nbs/10_train.ipynb #0bad3744
 def crop_size(config: Config, split: Split) -> int:
-    "The side of the crops: the paper keeps 44 of 48 pixels and 92 of 100."
+    "The side of the crops, pixels. The paper: 44 of 48, and 92 of 100."
     side = min(split.images.shape[-2:])
     crop = config.crop or round(side * 44 / 48)
     if not 32 <= crop <= side:
@@ -71,7 +71,7 @@ def crop_size(config: Config, split: Split) -> int:
 
 # %% ../nbs/10_train.ipynb #108b8b08
 def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
-    "An epoch's batches in random order. A lone last image joins the batch before it: batch norm needs two."
+    "An epoch's batches in random order. A single last image joins the batch before: batch norm needs two."
     batches = list(torch.randperm(n, generator=order).split(batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -95,18 +95,18 @@ def train_batches(split: Split, config: Config, epoch: int = 1):  # epochs are c
 # %% ../nbs/10_train.ipynb #e3fb00f8
 @dataclass
 class State:
-    "A run under way. Its checkpoint holds all of it."
+    "An unfinished run; a checkpoint saves all of it."
     model: nn.Module
     optimizer: torch.optim.Optimizer
     precision: str  # fp32 or bf16
-    history: list = field(default_factory=list)  # a dict an epoch
-    logits: list = field(default_factory=list)  # of the last ten epochs: split → `[crops, N, K]`
-    best: dict | None = None  # the weights after the epoch that is best on the validation split
+    history: list = field(default_factory=list)  # a dict per epoch
+    logits: list = field(default_factory=list)  # per epoch, the last ten: split → `[crops, N, K]`
+    best: dict | None = None  # the weights of the best epoch on the validation split
     commits: list = field(default_factory=list)  # of the code that trained it
 
 # %% ../nbs/10_train.ipynb #ac027ab2
 def start(config: Config, classes: int, crop: int) -> State:
-    "A run before its first epoch: the seed's initial weights, on the run's device, and SGD."
+    "A new run: initial weights from the seed, on the run's device, and SGD."
     with seeded(config.seed, "init"):
         device, precision = resolve_device(config.device), resolve_precision(config)
         model = ImprovedVGG19(classes, crop, config.width, config.dropout)
@@ -119,7 +119,7 @@ def start(config: Config, classes: int, crop: int) -> State:
 
 # %% ../nbs/10_train.ipynb #1338fb5b
 def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> Tensor:
-    "One step of SGD on the cross entropy with soft labels; the mean loss, still on the device."
+    "One SGD step on the cross entropy with soft labels; returns the mean loss, still on the device."
     with torch.autocast(images.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
         logits = state.model(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.to(labels.dtype), labels)
@@ -132,7 +132,7 @@ def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> 
 
 # %% ../nbs/10_train.ipynb #90e87e50
 def train_epoch(state: State, split: Split, config: Config, epoch: int, progress=None) -> float:
-    "One epoch; the mean loss. Raises `RunError` where a loss or a weight is not finite."
+    "Train one epoch and return the mean loss. Raises `RunError` if a loss or weight is not finite."
     state.model.train()
     losses, sizes = [], []
     with seeded(config.seed, "dropout", epoch):
@@ -144,13 +144,13 @@ def train_epoch(state: State, split: Split, config: Config, epoch: int, progress
             sizes.append(len(images))
             if progress:
                 progress(f"epoch {epoch} of {config.epochs}, image {sum(sizes):,} of {len(split):,}")
-    losses = torch.stack(losses).cpu().double()  # in this order: Apple's GPU has no float64
+    losses = torch.stack(losses).cpu().double()  # in this order: MPS has no float64
     _check_finite(losses.tolist(), state.model, epoch, config.lr)
     return float(losses @ torch.tensor(sizes, dtype=torch.float64)) / len(split)
 
 # %% ../nbs/10_train.ipynb #8a4393b4
 def _train(state: State, train: Split, data: Dataset, config: Config, settings: dict, progress):
-    "Train and measure epoch after epoch, and write a checkpoint after each."
+    "Train and measure the remaining epochs, with a checkpoint after each."
     while len(state.history) < config.epochs:
         epoch, began = len(state.history) + 1, time.perf_counter()
         loss = train_epoch(state, train, config, epoch, progress)
@@ -163,12 +163,12 @@ def _train(state: State, train: Split, data: Dataset, config: Config, settings: 
 
 # %% ../nbs/10_train.ipynb #30b71259
 def fit(config: Config, data: Dataset, progress=None) -> Run:
-    """Train a run, or go on with it, or read it back if it is finished. Its records are in `config.folder`.
+    """Train a run, resume it, or read it back if it is finished. Its records are in `config.folder`.
 
-    `progress` is called with a text, at the end with `last=True`; None shows it where it runs.
-    Raises `RunError` if the folder is another run's or another process's, or training fails."""
+    `progress` is called with a text, finally with `last=True`; None prints it (see `Progress`).
+    Raises `RunError` if the folder belongs to another run or process, or if training fails."""
     progress, crop = progress or Progress(), crop_size(config, data.train)
-    measured_splits(data)  # too few are refused before any work
+    measured_splits(data)  # fail early
     state = start(config, len(data.classes), crop)
     device = state.model.classifier.weight.device
     train = replace(data.train, images=data.train.images.to(device), labels=data.train.labels.to(device))
@@ -186,7 +186,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
 
 # %% ../nbs/10_train.ipynb #3a4506c6
 def measured_splits(data: Dataset) -> list:  # names
-    "The splits to measure: the first is watched, the last is reported. Raises `ConfigError` for too few."
+    "The splits to measure: the first is monitored, the last reported. Raises `ConfigError` if too few."
     names = [name for name in data.splits if name != "train"]
     if not names:
         raise ConfigError(f"{data.name} has only training images: a run needs a valid or a test split too")
@@ -198,42 +198,40 @@ def measured_splits(data: Dataset) -> list:  # names
 
 # %% ../nbs/10_train.ipynb #5a854cce
 def _check_finite(losses: list, model: nn.Module, epoch: int, lr: float):
-    "A loss or a weight that is not finite stops the run: its last checkpoint is still good."
+    "Raise `RunError` if a loss or weight is not finite. The last checkpoint is still good."
     wrong = [f"the training loss of epoch {epoch}, batch {batch} is {loss:g}"
              for batch, loss in enumerate(losses, 1) if not math.isfinite(loss)]
     if not all(value.isfinite().all() for value in model.state_dict().values()):
         wrong.append(f"after epoch {epoch} a weight is not finite")
     if wrong:
         raise RunError(f"{wrong[0]}: lower lr (now {lr:g}), or use precision = 'fp32'. "
-                       "The last checkpoint is from before")
+                       "The last checkpoint precedes it")
 
 # %% ../nbs/10_train.ipynb #63f8bb7c
 def _logits(state: State, split: Split, config: Config, crops: int) -> Tensor:  # `[crops, N, K]`
-    "The network's logits for a split; of five crops instead of ten where mirrors do not belong."
+    "The network's logits for a split; five crops instead of ten if `mirror` is off."
     crops = crops if config.mirror else min(crops, 5)
     size = crop_size(config, split)
     return crop_logits(folded(state.model), split.images, size, crops, precision=state.precision)
 
 def _scores(logits: Tensor, data: Dataset, name: str) -> dict:
-    "A split's ten-crop accuracies, %: on all images, and without copies (NaN where all are copies)."
+    "A split's ten-crop accuracies, %: on all images, and without copies (NaN if all are copies)."
     probabilities, labels, others = average(logits), data.splits[name].labels, ~data.copies[name]
     return {f"{name}_accuracy": accuracy(probabilities, labels),
             f"{name}_without_copies": accuracy(probabilities[others], labels[others])}
 
 # %% ../nbs/10_train.ipynb #1f9c1cac
 def measure(state: State, data: Dataset, config: Config, epoch: int) -> dict:
-    "An epoch's accuracies: one crop on the watched split, ten on every split where a protocol needs them."
+    "An epoch's accuracies: one crop on the monitored split, ten crops wherever a protocol needs them."
     names, late = measured_splits(data), epoch > config.epochs - (10 if config.epochs >= 10 else 1)
+    monitored = data.splits[names[0]]
+    logits = _logits(state, monitored, config, 1)
+    row = {"monitor_accuracy": accuracy(average(logits), monitored.labels)}
+    row |= {f"{name}_{what}": math.nan for name in names for what in ("accuracy", "without_copies")}
     tens = [name for name in names if late or config.best_test and name == names[-1]]
-    columns = [f"{name}_{what}" for name in names for what in ("accuracy", "without_copies")]
-    row, kept = dict.fromkeys(["monitor_accuracy", *columns], math.nan), {}
-    for name, crops in [(names[0], 1), *((name, 10) for name in tens)]:
-        logits = _logits(state, data.splits[name], config, crops)
-        if crops == 1:
-            row["monitor_accuracy"] = accuracy(average(logits), data.splits[name].labels)
-        else:
-            row |= _scores(logits, data, name)
-            kept[name] = logits
+    kept = {name: _logits(state, data.splits[name], config, 10) for name in tens}
+    for name in tens:
+        row |= _scores(kept[name], data, name)
     state.logits = [*state.logits, kept][-10:]
     if len(names) > 1:
         _follow_best(state, data, config, row["monitor_accuracy"])
@@ -241,7 +239,7 @@ def measure(state: State, data: Dataset, config: Config, epoch: int) -> dict:
 
 # %% ../nbs/10_train.ipynb #6d126a6d
 def _follow_best(state: State, data: Dataset, config: Config, score: float):
-    "Keep the weights that are best on the validation split; at the end measure them, for protocol `valid`."
+    "For protocol `valid`: keep the best weights on the validation split, and test them at the end."
     best = max(state.history, key=lambda row: row["monitor_accuracy"], default=None)
     if best is None or score > best["monitor_accuracy"]:
         state.best = deepcopy(state.model.state_dict())
@@ -249,11 +247,11 @@ def _follow_best(state: State, data: Dataset, config: Config, score: float):
         network = deepcopy(state.model)
         network.load_state_dict(state.best)
         logits = _logits(replace(state, model=network), data.test, config, 10)
-        best |= _scores(logits, data, "test")
+        best.update(_scores(logits, data, "test"))
 
 # %% ../nbs/10_train.ipynb #15e76251
-def time_steps(config: Config, classes: int, channels: int, crop: int) -> dict:
-    "Seconds that `training` on an image takes on this device: the best of three steps, after one untimed."
+def training_speed(config: Config, classes: int, channels: int, crop: int) -> float:  # FLOP/s
+    "The training speed of this device: the best of three steps, after an untimed one."
     state, seconds = start(config, classes, crop), []
     with seeded(config.seed, "dropout"):
         images = torch.rand(config.batch_size, channels, crop, crop, device=resolve_device(config.device))
@@ -262,30 +260,29 @@ def time_steps(config: Config, classes: int, channels: int, crop: int) -> dict:
             began = time.perf_counter()
             train_step(state, images, labels, config).item()
             seconds.append(time.perf_counter() - began)
-    return {"training": min(seconds[1:]) / len(images)}
+    return len(images) * flops(classes, crop, config.width)["training"] / min(seconds[1:])
 
 # %% ../nbs/10_train.ipynb #dd609806
 def duration(seconds: float) -> str:
-    "Seconds in words: 4 s, 2 min, 1.5 h."
+    "Format seconds: 4 s, 2 min, 1.5 h."
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../nbs/10_train.ipynb #4d7f4501
-def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and the `sentence` that says so
+def forecast(config: Config, data: Dataset) -> dict:  # `seconds`, `flops`, and a `sentence` with both
     "The cost of a run on this device, from its operations and a few timed steps."
     crop, classes, channels = crop_size(config, data.train), len(data.classes), data.train.images.shape[1]
     images = {name: len(split) for name, split in data.splits.items()}
     total = work(config, images, classes, crop)["flops"]
-    each = time_steps(config, classes, channels, crop)["training"]
-    rate = flops(classes, crop, config.width)["training"] / each
-    sentence = (f"{config.epochs} epochs of {len(data.train):,} images: about {duration(total / rate)} on "
+    seconds = total / training_speed(config, classes, channels, crop)
+    sentence = (f"{config.epochs} epochs of {len(data.train):,} images: about {duration(seconds)} on "
                 f"{resolve_device(config.device).type}, {total / 1e12:,.1f} TFLOP")
-    return {"seconds": total / rate, "flops": total, "sentence": sentence}
+    return {"seconds": seconds, "flops": total, "sentence": sentence}
 
 # %% ../nbs/10_train.ipynb #3cc24bf7
 class Progress:
-    "Show how far a computation is."
+    "Show the progress of a long computation."
 
     def __init__(self):
         self.handle, self.shown, self.notebook = None, -math.inf, "ipykernel" in sys.modules
@@ -304,7 +301,7 @@ class Progress:
 
 # %% ../nbs/10_train.ipynb #5c036ce0
 def load_data(config: Config, progress=None) -> Dataset:
-    "Find, check and read the run's data set. Raises `mixcut.data.DataError` or `ConfigError`."
+    "Load and check a run's data set. Raises `mixcut.data.DataError` or `ConfigError`."
     show = progress or Progress()
     data = load(config.dataset, config.data_root, **(config.data_options or {}),
                 progress=lambda done, total, what: show(f"{what}: {done:,} of {total:,}"))

@@ -67,7 +67,7 @@ def page(lab, browser):
     page = browser.new_page(viewport={"width": 1300, "height": 2000})
     page.set_default_timeout(120_000)
     page.goto(f"{lab[0]}/lab?reset")
-    page.wait_for_function("window.jupyterapp && jupyterapp.commands.hasCommand('application:close-all')")
+    page.wait_for_function("window.jupyterapp && jupyterapp.commands.hasCommand('docmanager:open')")
     page.evaluate("jupyterapp.restored.then(() => null)")
     return page
 
@@ -79,7 +79,7 @@ def execute(page, command, **arguments):
 
 def open_notebook(page, name, **arguments):
     """The notebook's panel; `kernel=None` opens it without one."""
-    execute(page, "application:close-all")
+    page.evaluate("[...jupyterapp.shell.widgets('main')].forEach(widget => widget.dispose())")  # never asks
     execute(page, "docmanager:open", path=name, **arguments)
     page.wait_for_selector(f"{PANEL} .jp-Cell")
 

@@ -14,7 +14,7 @@ from test_train import config, quiet
 
 from mixcut.data import load
 from mixcut.predict import PredictError
-from mixcut.records import COVERED, RunError, load_run
+from mixcut.records import RunError, load_run
 from mixcut.train import fit
 
 C = definitions("covered.ipynb")
@@ -30,6 +30,10 @@ def trained(tmp_path):
     for one in made:
         fit(one, data, quiet)
     return tmp_path / "runs", data, made
+
+
+def covered(one):
+    return C.load_covered(one.folder, load_run(one.folder))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (44, 44), (100, 101)], ids=str)
@@ -78,29 +82,29 @@ def test_an_interval_pools_the_spread_over_methods():
     assert alone.x.fillna("").tolist() == ["1.00", "", "5.00"]
 
 
-def test_a_run_is_looked_at_once(trained, tmp_path):
+def test_each_run_is_predicted_once(trained, tmp_path):
     runs, data, made = trained
     (made[1].folder / "model.safetensors").rename(tmp_path / "elsewhere")
     C.predict_all(runs, "demo", None, None)
-    assert [load_run(one.folder).covered is None for one in made] == [False, True]
+    assert [covered(one) is None for one in made] == [False, True]
     (tmp_path / "elsewhere").rename(made[1].folder / "model.safetensors")
-    before = (made[0].folder / COVERED).read_bytes()
+    before = (made[0].folder / C.COVERED).read_bytes()
     C.predict_all(runs, "demo", None, None)
-    assert (made[0].folder / COVERED).read_bytes() == before
+    assert (made[0].folder / C.COVERED).read_bytes() == before
     for one in made:
         run = load_run(one.folder)
-        assert list(run.covered) == C.HOW and (run.covered["none"] == run.probabilities.argmax(1)).all()
-        assert all(len(predicted) == len(data.test) for predicted in run.covered.values())
+        assert list(covered(one)) == C.HOW and (covered(one)["none"] == run.probabilities.argmax(1)).all()
+        assert all(len(predicted) == len(data.test) for predicted in covered(one).values())
 
 
-def test_what_was_seen_reaches_the_records(trained, tmp_path):
+def test_predictions_reach_the_records_in_out(trained, tmp_path):
     runs, data, (first, second) = trained
     shutil.copytree(runs, tmp_path / "report" / "runs", ignore=shutil.ignore_patterns("*.safetensors"))
     fit(replace(second, overwrite=True, lr=0.001), data, quiet)  # no longer the run that was collected
     C.predict_all(runs, "demo", None, tmp_path / "report")
-    records = [run for _, run in C.runs_of(tmp_path / "report", "demo")]
-    looked_at = {run.metrics["cell"]: run.covered is not None for run in records}
-    assert looked_at == {"baseline": True, "mixcut": False}
+    records = C.runs_of(tmp_path / "report", "demo")
+    predicted = {run.metrics["cell"]: C.load_covered(path, run) is not None for path, run in records}
+    assert predicted == {"baseline": True, "mixcut": False}
 
 
 def test_other_images_and_torn_weights_are_refused(trained):
@@ -119,19 +123,35 @@ def test_other_images_and_torn_weights_are_refused(trained):
     (made[1].folder / "model.safetensors").write_bytes(weights)
     with pytest.raises(PredictError, match="torn"):
         C.predict_covered(made[1].folder, data.test)
-    assert not any((one.folder / COVERED).exists() for one in made)
+    assert not any((one.folder / C.COVERED).exists() for one in made)
 
 
-def test_a_record_of_another_run_or_a_torn_one_is_named(trained):
-    _, data, (first, second) = trained
-    C.predict_covered(first.folder, data.test)
-    shutil.copy(first.folder / COVERED, second.folder)
-    with pytest.raises(RunError, match=f"{COVERED}: not of this run"):
-        load_run(second.folder)
-    content = (first.folder / COVERED).read_bytes()
+def test_predictions_of_another_run_do_not_count(trained):
+    runs, data, (first, second) = trained
+    C.predict_all(runs, "demo", None, None)
+    right = (second.folder / C.COVERED).read_bytes()
+    shutil.copy(first.folder / C.COVERED, second.folder)
+    assert covered(first) and covered(second) is None
+    C.predict_all(runs, "demo", None, None)
+    assert (second.folder / C.COVERED).read_bytes() == right
+    fit(replace(first, overwrite=True, lr=0.001), data, quiet)  # the folder now holds another run
+    assert covered(first) is None
+
+
+def test_damaged_predictions_are_named(trained):
+    _, data, (first, _) = trained
+    C.save_covered(first.folder, load_run(first.folder), C.predict_covered(first.folder, data.test))
+    content = (first.folder / C.COVERED).read_bytes()
     for cut in (0, 10, len(content) // 2):
-        (first.folder / COVERED).write_bytes(content[:cut])
-        with pytest.raises(RunError, match="cannot be used"):
-            load_run(first.folder)
-    fit(replace(first, overwrite=True), data, quiet)  # nothing of the run before stays beside the new one
-    assert load_run(first.folder).covered is None
+        (first.folder / C.COVERED).write_bytes(content[:cut])
+        with pytest.raises(RunError, match="covered.npz is damaged"):
+            covered(first)
+
+
+def test_committed_predictions_load():
+    found = [path.parent for path in C.ROOT.glob("reports/**/covered.npz")]
+    assert len(found) > 10
+    for folder in found:
+        run = load_run(folder)
+        predicted = C.load_covered(folder, run)
+        assert list(predicted) == C.HOW and (predicted["none"] == run.probabilities.argmax(1)).mean() > 0.99

@@ -215,7 +215,7 @@ def test_counts_other_than_the_papers_are_warned_of(csv_root):
         ("fer2013.csv", "Usage", "split", ("no column Usage",)),
         ("fer2013new.csv", "contempt", "scorn", ("fer2013new.csv: no column contempt", "scorn")),
         ("fer2013new.csv", "Image name", "name", ("no column Image name",)),
-        ("fer2013.csv", "PublicTest", "PrivateTest", ("fer2013.csv, line 14", "Row by row")),
+        ("fer2013.csv", "PublicTest", "PrivateTest", ("fer2013.csv, line 14", "row by row")),
         ("fer2013.csv", "PublicTest", "Public", ("fer2013.csv, line 14", "'Public'")),
         ("fer2013new.csv", "Training,fer0000005", "Train,fer0000005", ("fer2013new.csv, line 7", "'Train'")),
         (
@@ -325,7 +325,7 @@ def test_rows_without_a_name_have_no_image(fer_root, faces):
     M.write_votes(fer_root / "fer2013new.csv", faces[1], USAGE, names)
     got = load("fer2013plus", fer_root)
     assert len(got.train) == 9 and any(
-        "FER2013Train/*.png: 1 files are left out" in note for note in got.found.notes
+        "FER2013Train/*.png: 1 left out" in note for note in got.found.notes
     )
 
 
@@ -337,7 +337,7 @@ def test_a_listed_image_that_is_missing(fer_root):
 def test_an_image_without_votes_is_counted(fer_root):
     shutil.copy(fer_root / "FER2013Train" / "fer0000003.png", fer_root / "FER2013Train" / "extra.png")
     assert (
-        "folders/FER2013Train/*.png: 1 files are left out, not PNG files that have votes"
+        "folders/FER2013Train/*.png: 1 left out (not PNG files with votes)"
         in load("fer2013plus", fer_root).found.notes
     )
 
@@ -387,10 +387,11 @@ def test_roots(tmp_path, csv_root):
     for name in ("fer2013plus", "rafdb", "folder"):
         first_line = D.recipe(name).splitlines()[0]
         refuses("needs a root", first_line, name=name)
-        refuses("nowhere is no folder", first_line, name=name, root=tmp_path / "nowhere")
+        refuses("nowhere is not a folder", first_line, name=name, root=tmp_path / "nowhere")
         (tmp_path / "empty").mkdir(exist_ok=True)
         refuses(first_line, name=name, root=tmp_path / "empty")
-        refuses("fer2013.csv is no folder", "unpacked", first_line, name=name, root=csv_root / "fer2013.csv")
+        file = csv_root / "fer2013.csv"
+        refuses("fer2013.csv is not a folder", "unpacked", first_line, name=name, root=file)
     (csv_root / "fer2013new.csv").unlink()
     refuses("no fer2013.csv with fer2013new.csv", root=csv_root)
     refuses("no basic/EmoLabel", D.recipe("rafdb")[:40], name="rafdb", root=csv_root)
@@ -398,13 +399,13 @@ def test_roots(tmp_path, csv_root):
 
 def test_two_candidates_are_no_choice(csv_root):
     shutil.copytree(csv_root, csv_root.parent / "csv2")
-    refuses("/csv and in ", "/csv2. Give one as root", root=csv_root.parent)
+    refuses("/csv and in ", "/csv2. Choose one of them as root", root=csv_root.parent)
 
 
 def test_names_and_options(own_root):
     refuses("'fer2013plus'", "drawn-rgb", name="fer2013plsu")
     refuses("'train'", name="drawn", trian=3)
-    refuses("There are: none", name="rafdb", root=own_root, size=3)
+    refuses("Known: none", name="rafdb", root=own_root, size=3)
     refuses("whole numbers", name="drawn", train=0)
     refuses("channels must be", name="folder", root=own_root, channels=2)
     with pytest.raises(DataError, match="did you mean 'rafdb'"):
@@ -453,7 +454,7 @@ def test_raf_counts_are_compared_class_by_class(raf_root):
     "line, says",
     [
         *(
-            (line, f"{line} is not a name and a label of 1 to 7")
+            (line, f"{line} is not a name and a label from 1 to 7")
             for line in (
                 "train_00003.jpg 0",
                 "train_00003.jpg 12",
@@ -463,7 +464,7 @@ def test_raf_counts_are_compared_class_by_class(raf_root):
             )
         ),
         ("train_00003.jpg", "1 cells, not 2"),
-        ("train_00002.jpg 2", "train_00002.jpg is listed a second time"),
+        ("train_00002.jpg 2", "train_00002.jpg is listed twice"),
     ],
 )
 def test_a_bad_line_of_the_raf_list(raf_root, line, says):
@@ -490,7 +491,7 @@ def test_the_compound_list_is_refused(raf_root):
 def test_raf_images(raf_root):
     aligned = raf_root / "basic" / "Image" / "aligned"
     shutil.copy(aligned / "train_00001_aligned.jpg", aligned / "train_99999_aligned.jpg")
-    assert "Image/aligned/*.jpg: 1 files are left out, not in the list" in load("rafdb", raf_root).found.notes
+    assert "Image/aligned/*.jpg: 1 left out (not in the list)" in load("rafdb", raf_root).found.notes
     Image.new("RGB", (100, 99)).save(aligned / "train_00002_aligned.jpg")
     refuses("aligned/train_00002_aligned.jpg", "100 × 99", name="rafdb", root=raf_root)
     (aligned / "train_00002_aligned.jpg").write_bytes(
@@ -518,7 +519,7 @@ def test_raf_list_that_is_not_text(raf_root):
 def test_the_mirror_has_classes_1_to_7(raf_root):
     root = raf_root.parent / "mirror"
     shutil.copytree(root / "DATASET/train/1", root / "DATASET/train/8")
-    refuses("no folders train/1 to train/7 and no other", name="rafdb", root=root)
+    refuses("no class folders train/1 to train/7 only", name="rafdb", root=root)
 
 
 # any folder
@@ -575,12 +576,12 @@ def test_classes_must_be_there_and_filled(own_root):
     (own_root / "train" / ".ipynb_checkpoints").mkdir()
     load("folder", own_root)
     shutil.copytree(own_root / "test" / "sad", own_root / "test" / "angry")
-    refuses("train/angry: no image", "from every split", name="folder", root=own_root)
+    refuses("train/angry: no usable image", "from every split", name="folder", root=own_root)
     shutil.rmtree(own_root / "test" / "angry")
     for path in (own_root / "val" / "sad").iterdir():
         path.unlink()
     (own_root / "val" / "sad" / "notes.txt").write_text("x")
-    refuses("valid/sad: no image", name="folder", root=own_root)
+    refuses("valid/sad: no usable image", name="folder", root=own_root)
     shutil.copytree(own_root / "train", own_root / "valid")
     refuses("look like splits: test, train, val, valid", name="folder", root=own_root)
 
@@ -599,7 +600,7 @@ def test_a_flat_folder_is_split_by_a_seed(own_root):
     assert got.fingerprint != load("folder", root, seed=1).fingerprint
     for i in range(2, 20):
         (root / "a" / f"{i:02d}.png").unlink()
-    refuses("class a has 2 images", name="folder", root=root)
+    refuses("class a has 2 usable images", name="folder", root=root)
     shutil.rmtree(root / "b")
     refuses("class folders", name="folder", root=root)
 
@@ -663,7 +664,7 @@ def test_every_layout_says_where_its_labels_come_from(
     for (name, root), source in expected.items():
         got, said = warned(name, root)
         assert got.found.label_source == source and f"label source {source}" in str(got.found)
-        assert any("label.csv, for want of fer2013new.csv" in text for text in said) == (
+        assert any("fer2013new.csv is missing" in text for text in said) == (
             source == "label.csv"
         )
     for name, few in (("drawn", {"train": 4, "valid": 0, "test": 2}), ("drawn-rgb", {"train": 4, "test": 2})):
@@ -673,7 +674,7 @@ def test_every_layout_says_where_its_labels_come_from(
 def test_older_votes_are_warned_of_with_what_they_may_cost(fer_root):
     got, said = warned("fer2013plus", fer_root)
     [text] = [text for text in said if "label.csv" in text]
-    assert "181 train, 36 valid and 46 test images" in text and "Put the published one in" in text
+    assert "181 train, 36 valid and 46 test labels" in text and "Add the published" in text
     assert got.found.label_source == "label.csv" and any("label.csv" in note for note in got.found.notes)
 
 
@@ -846,7 +847,7 @@ def test_splits_of_any_usual_name(tmp_path, names):
         (("a/Train", "a/Test", "b/Train", "b/Test"), "look like splits: a/Test, a/Train, b/Test, b/Train"),
         (("train/train", "train/val"), "class folders train, val look like splits"),
         (("Train/a", "Train/b", "training/a", "training/b"), "look like splits: Train, training"),
-        (("train/a", "train/b", "test"), "test/a: no image in this class"),
+        (("train/a", "train/b", "test"), "test/a: no usable image in this class"),
     ],
 )
 def test_what_looks_like_a_split_is_one_or_an_error(tmp_path, folders, says):
@@ -870,13 +871,13 @@ def test_everything_that_is_left_out_is_said_by_class(tmp_path):
     got, [said] = warned("folder", root)
     assert len(got.train) == len(got.test) == 6
     for text in (
-        "more/c/*.png: 1 files",
-        "more/c/*.jfif: 1 files",
-        "/x/*: 1 files",
-        "x/train/*.csv: 1 files",
-        "train/a/*.heic: 1 files are left out, no images in class folders",
-        "train/a/*.db: 1 files",
-        "Test/b/*.heic: 1 files",
+        "more/c/*.png: 1 left out",
+        "more/c/*.jfif: 1 left out",
+        "/x/*: 1 left out",
+        "x/train/*.csv: 1 left out",
+        "train/a/*.heic: 1 left out (not images in class folders)",
+        "train/a/*.db: 1 left out",
+        "Test/b/*.heic: 1 left out",
     ):
         assert text in said and any(text in note for note in got.found.notes), text
 
@@ -885,20 +886,20 @@ def test_what_is_left_out_of_faces_is_said(fer_root, raf_root):
     (fer_root / "FER2013Train" / "extra.jpg").write_bytes(b"")
     got, said = warned("fer2013plus", fer_root)
     assert any(
-        "FER2013Train/*.jpg: 1 files are left out, not PNG files that have votes" in text for text in said
+        "FER2013Train/*.jpg: 1 left out (not PNG files with votes)" in text for text in said
     )
     tree(fer_root, "Test_more")
     refuses("look like splits: ", ", Test_more. Put one train", root=fer_root)
     shutil.rmtree(fer_root / "Test_more")
     tree(fer_root, "others")
-    assert any("others/*.png: 4 files are left out" in text for text in warned("fer2013plus", fer_root)[1])
+    assert any("others/*.png: 4 left out" in text for text in warned("fer2013plus", fer_root)[1])
     for path in (fer_root / "FER2013Test").glob("*.png"):
         path.unlink()
     M.write_votes(fer_root / "fer2013new.csv", torch.eye(10, dtype=torch.int64)[torch.arange(20) % 10], USAGE)
     refuses("fer0000016.png has votes, but is not in the test folder", root=fer_root)
     (raf_root.parent / "mirror" / "DATASET" / "train" / "1" / "a.txt").write_text("x")
     assert any(
-        "train/1/*.txt: 1 files are left out" in text
+        "train/1/*.txt: 1 left out" in text
         for text in warned("rafdb", raf_root.parent / "mirror")[1]
     )
 
@@ -919,7 +920,7 @@ def test_a_class_of_which_nothing_is_left(own_root):
         path.write_bytes(b"no image")
     refuses("sad/0.png", "cannot be decoded", name="folder", root=own_root)
     refuses(
-        "valid/sad: no image in this class that can be used",
+        "valid/sad: no usable image in this class",
         "from every split",
         name="folder",
         root=own_root,
@@ -959,7 +960,7 @@ def test_votes_out_of_order_are_refused(tmp_path, change):
     load("fer2013plus", tmp_path)
     table = change(pd.read_csv(tmp_path / "fer2013new.csv"))
     table.to_csv(tmp_path / "fer2013new.csv", index=False)
-    refuses("image names are out of their running order", "Was it sorted", root=tmp_path)
+    refuses("image names are out of order", "Was the file sorted", root=tmp_path)
 
 
 def test_names_without_numbers_cannot_be_checked_which_is_said(tmp_path, faces):
