@@ -12,6 +12,7 @@ import pytest
 
 import mixcut
 from mixcut import report as R
+from mixcut.config import from_parameters
 from mixcut.evaluate import Predictions, Run, protocols
 from mixcut.paper import CELLS, METHODS, TABLES
 from mixcut.records import save_run
@@ -108,7 +109,7 @@ def test_one_run_has_no_interval_and_no_verdict():
     assert shown.ours["mixcut"] != "—" and shown.n["mixcut"] == "1"
     assert "±" not in "".join(shown.ours) + "".join(shown.gain)
     assert R.judged(found, "fer2013plus").filter(like="verdict").isna().all(axis=None)
-    assert "no interval yet" in R.findings(found, "mini")
+    assert "No verdict yet" in R.findings(found, "mini")
 
 
 def test_a_single_seed_borrows_the_spread_of_the_others():
@@ -131,7 +132,7 @@ def test_verdicts_are_for_the_papers_data_sets_only():
         found = of_cells(*METHODS, dataset=dataset)
         told = R.judged(found, dataset)
         assert told["Δ"].notna().sum() == 2 + 7 and ("verdict" in told) == expected
-        assert ("no verdict on other images" in R.findings(found, "demo")) != expected
+        assert ("not the paper's images" in R.findings(found, "demo")) != expected
 
 
 def test_runs_of_other_circumstances_are_not_compared():
@@ -262,7 +263,7 @@ def test_one_profile_at_a_time(several):
     assert len(R.load_runs(several, "digits")[0]) == 1 and len(R.load_runs(several, "demo")[0]) == 6
     assert R.load_runs(several, "demo")[1].reason.tolist() == ["of another profile: digits"]
     assert R.load_runs(several, "paper")[0].empty
-    with pytest.raises(ReportError, match="no run of the profile 'paper': of another profile: demo, "):
+    with pytest.raises(ReportError, match="no runs of the profile 'paper', only of demo, digits"):
         R.records(Settings(runs=str(several), profile="paper"))
 
 
@@ -272,7 +273,7 @@ def test_one_profile_at_a_time(several):
     ({"out": "/proc/nothing"}, "written"), ({"rnus": "x"}, "did you mean 'runs'"), ({"runs": 3}, "folder")])
 def test_bad_parameters_are_refused(given, word):
     with pytest.raises(ReportError, match=re.escape(word)):
-        R.settings_from(given)
+        from_parameters(given, Settings, ReportError)
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
@@ -306,7 +307,8 @@ def test_what_was_measured_on_what_is_said():
     sections = R.contents(found, pd.DataFrame(), "mini")
     notes = [item.note for name, items in sections.items() if name != "Records" for item in items]
     assert len(notes) > 10
-    for text in (*notes, R.findings(found, "mini"), R.file_of(sections["Results"][0], "md").decode()):
+    written = R.files_of(sections["Results"][0])["tables/conclusions.md"].decode()
+    for text in (*notes, R.findings(found, "mini"), written):
         assert "200 images of the valid split, 20 of them copies" in text and "votes: votes" in text
         assert "NOT the paper's protocol" in text and "NOT the profile's: epochs 12." in text
     assert "do not follow the paper's protocol" in R.findings(found, "mini")
@@ -338,7 +340,7 @@ def test_the_page_stands_alone(several, tmp_path):
     html = (tmp_path / "report.html").read_text()
     links = re.findall(r'href="#([^"]+)"', html)
     assert set(re.findall(r'<a id="([^"]+)"', html)) <= set(links)
-    figures = re.findall(r'<img alt="[^"]+" src="data:image/svg', html)
+    figures = re.findall(r'<img src="data:image/svg[^"]+" alt="[^"]+"', html)
     assert len(figures) == len(FIGURES_WRITTEN) == html.count("<img")
     assert not re.search(r'(src|href)="?(https?:)?//', html) and "color-scheme: light dark" in html
 
