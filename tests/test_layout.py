@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mixcut.config import Config
@@ -117,6 +118,12 @@ def test_code_cells_fit_on_a_screen(notebook):
 
 def test_readme_is_the_index():
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(ROOT)
+
+
+def test_readme_and_report_agree():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for value in pd.read_csv(ROOT / "reports" / "mini" / "tables" / "table-2.csv").ours.dropna():
+        assert f" {value:.2f}" in text, "execute nbs/index.ipynb, then mixcut_readme"
 
 
 def test_readme_links_lead_somewhere():
