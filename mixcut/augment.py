@@ -103,7 +103,7 @@ def _box(start: Tensor, end: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
 # %% ../nbs/05_augment.ipynb #482fd14b
 def _square(share: Tensor, center: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
     "The box of area share β `[n]` around centres `[n, 2]` in [0, 1] (Algorithm 1, lines 9–16, corrected)."
-    if len(share) > 1 or is_compiling():
+    if len(share) != 1 or is_compiling():
         half = share.sqrt()[:, None] / 2
         return _box(center - half, center + half, size)
     half, [(y, x)] = math.sqrt(share.item()) / 2, center.tolist()  # plain numbers are faster for one square
@@ -325,7 +325,7 @@ class CutMix(_Mixer):
 
     def apply(self, images, labels, drawn):
         soft = _mix(labels, drawn.order, drawn.lam)
-        if len(drawn.box) > 1 or is_compiling():
+        if len(drawn.box) != 1 or is_compiling():
             return _mix(images, drawn.order, _mask(drawn, images)), soft
         new, [(top, bottom, left, right)] = images.clone(), drawn.box.tolist()  # one square is a slice
         patch = images[..., top:bottom, left:right]

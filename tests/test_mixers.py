@@ -1,15 +1,16 @@
-"""Mixers under what clients and torchvision's own tests bring.
+"""Crops and mixers where clients use them; what other libraries promise of theirs is in `test_peers`.
 
-Labels and images of every kind, default devices and types, compilers, bad parameters."""
-
+Default devices and types, layouts, compilers, workers, bad parameters."""
 import subprocess
 import sys
 from collections import UserDict
+from inspect import signature
 
 import numpy as np
 import pytest
 import torch
-from torchvision import tv_tensors
+from batches import FORMS, faces, used
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import mixcut
 from mixcut.augment import (
@@ -22,63 +23,22 @@ from mixcut.augment import (
     Mixup,
     RandomErasing,
     make_transform,
+    random_crop,
 )
 
-MIXERS = [name for name in TRANSFORMS if name != "baseline"]
-PAIRS = ["mixup", "cutmix", "mixcut"]
-FORMS = [(aug, {}) for aug in TRANSFORMS] + [(aug, {"per_sample": True}) for aug in ("cutout", *PAIRS)]
+
+def test_crops_are_uniform_and_half_are_mirrored():
+    images = torch.arange(48).expand(20_000, 1, 48, 48)
+    first, last = (random_crop(images, 44, torch.Generator().manual_seed(0))[:, 0, 0, i] for i in (0, -1))
+    left = torch.minimum(first, last)
+    assert torch.allclose(left.bincount(minlength=5) / 20_000, torch.full((5,), 0.2), atol=0.015)
+    assert abs((first > last).double().mean() - 0.5) < 0.015
 
 
-def faces(n=6, channels=3, size=12):
-    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(n)), torch.arange(
-        n
-    ) % 4
-
-
-def used(aug, **options):
-    return make_transform(
-        aug,
-        4,
-        **{
-            "gamma": None if aug == "baseline" else 1.0,
-            "generator": torch.Generator().manual_seed(1),
-            **options,
-        },
-    )
-
-
-@pytest.mark.parametrize("aug", TRANSFORMS)
-@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float32])
-def test_one_hot_labels_of_any_type(aug, dtype):
+def test_baseline_only_softens():
     images, labels = faces()
-    assert torch.equal(used(aug)(images, torch.eye(4)[labels].to(dtype))[1], used(aug)(images, labels)[1])
-
-
-@pytest.mark.parametrize("aug", TRANSFORMS)
-def test_multi_hot_labels_need_not_sum_to_one(aug):
-    images, _ = faces()
-    several = torch.tensor(
-        [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [1, 0, 1, 0], [0, 1, 0, 0]]
-    )
-    (_, soft), drawn = used(aug, return_draw=True)(images, several)
-    lam = drawn.lam.item() if aug in PAIRS else 1.0
-    order = drawn.order if aug in PAIRS else torch.arange(6)
-    assert torch.allclose(soft, (lam * several + (1 - lam) * several[order]).float(), atol=1e-6)
-
-
-def test_float64_soft_labels_stay_float64():
-    images, labels = faces()
-    assert Mixup(num_classes=4)(images, torch.eye(4, dtype=torch.float64)[labels])[1].dtype == torch.float64
-
-
-@pytest.mark.parametrize("aug", TRANSFORMS)
-def test_labels_on_another_device_than_the_images(aug):
-    images, labels = faces()
-    options = {"value": 0.0} if aug in ("random-erasing", "hide-and-seek") else {}
-    mixed, soft = used(aug, **options)(images.to("meta"), labels)  # meta stands for a GPU
-    assert mixed.device.type == "meta" and torch.equal(soft, used(aug)(images, labels)[1])
-    mixed, soft = used(aug)(images, labels.to("meta"))
-    assert soft.device.type == "meta" and torch.equal(mixed, used(aug)(images, labels)[0])
+    same, soft = used("baseline")(images, labels)
+    assert torch.equal(same, images) and torch.equal(soft, torch.eye(4)[labels])
 
 
 @pytest.mark.parametrize("aug, options", FORMS)
@@ -109,11 +69,13 @@ def test_draws_follow_neither_the_default_device_nor_the_default_dtype(aug, opti
 
 
 @pytest.mark.parametrize("aug, options", FORMS)
-def test_channels_last_is_kept(aug, options):
+def test_layout_does_not_matter_and_channels_last_is_kept(aug, options):
     images, labels = faces()
-    mixed, _ = used(aug, **options)(images.contiguous(memory_format=torch.channels_last), labels)
-    assert mixed.is_contiguous(memory_format=torch.channels_last)
-    assert torch.allclose(mixed, used(aug, **options)(images, labels)[0], atol=1e-6)
+    plain = used(aug, **options)(images, labels)[0]
+    last, _ = used(aug, **options)(images.contiguous(memory_format=torch.channels_last), labels)
+    sliced, _ = used(aug, **options)(torch.cat([images, images], dim=3)[..., :12], labels)
+    assert last.is_contiguous(memory_format=torch.channels_last) and torch.equal(sliced, plain)
+    assert torch.allclose(last, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("aug", TRANSFORMS)
@@ -125,14 +87,6 @@ def test_what_comes_back_is_never_the_callers_own_tensor(aug):
         new, mixed = used(aug, gamma=gamma)(images, soft)
         new.zero_(), mixed.zero_()
         assert torch.equal(images, kept) and torch.equal(soft, kept_soft)
-
-
-@pytest.mark.parametrize("aug", MIXERS)
-def test_gradients_reach_the_images(aug):
-    images, labels = faces()
-    mixed, _ = used(aug)(images.requires_grad_(), labels)
-    mixed.sum().backward()
-    assert images.grad is not None and (images.grad != 0).any()
 
 
 def test_repr_says_the_parameters():
@@ -150,28 +104,40 @@ def test_numbers_of_other_libraries_are_numbers():
     ) is type(mixer.beta) is float
 
 
-@pytest.mark.parametrize(
-    "make, match",
-    [
-        (lambda: MixCut(num_classes=0), "num_classes = 0"),
-        (lambda: MixCut(num_classes="4"), "num_classes = '4'"),
-        (lambda: MixCut(num_classes=True), "num_classes"),
-        (lambda: MixCut(p=None), "p = None"),
-        (lambda: Mixup(alpha=float("inf")), "alpha"),
-        (lambda: HideAndSeek(cells=2.5), "cells"),
-        (lambda: HideAndSeek(hide=2), "hide"),
-        (lambda: RandomErasing(share=0.5), "share"),
-        (lambda: RandomErasing(share=(0.5, 0.1)), "share"),
-        (lambda: RandomErasing(share=(0.5, 1.5)), "share"),
-        (lambda: RandomErasing(ratio=(0, 1)), "ratio"),
-        (lambda: RandomErasing(ratio=("a", 1)), "ratio"),
-        (lambda: RandomErasing(value="random"), "value"),
-        (lambda: RandomErasing(value=(0.1, None, 0.2)), "value"),
-        (lambda: RandomErasing(value=()), "value"),
-        (lambda: HideAndSeek(value=float("nan")), "value"),
-    ],
-)
-def test_parameters_fail_at_construction(make, match):
+@pytest.mark.parametrize("make, match", [
+    (lambda: MixCut(num_classes=0), "num_classes = 0"),
+    (lambda: MixCut(num_classes="4"), "num_classes = '4'"),
+    (lambda: MixCut(num_classes=True), "num_classes"),
+    (lambda: MixCut()(*faces()), "num_classes"),
+    (lambda: MixCut(labels_getter="labels"), "labels_getter"),
+    (lambda: MixCut(p=None), "p = None"),
+    (lambda: MixCut(p=1.1), "p = 1.1"),
+    (lambda: MixCut(p=-0.1), "p = -0.1"),
+    (lambda: MixCut(p=True), "p = True"),
+    (lambda: MixCut(lam=2), "lam = 2"),
+    (lambda: MixCut(lam="half"), "lam = 'half'"),
+    (lambda: MixCut(beta=float("nan")), "beta = nan"),
+    (lambda: MixCut(alpha=0), "alpha = 0"),
+    (lambda: Mixup(alpha=float("inf")), "alpha"),
+    (lambda: HideAndSeek(cells=2.5), "cells"),
+    (lambda: HideAndSeek(hide=2), "hide"),
+    (lambda: RandomErasing(share=0.5), "share"),
+    (lambda: RandomErasing(share=(0.5, 0.1)), "share"),
+    (lambda: RandomErasing(share=(0.5, 1.5)), "share"),
+    (lambda: RandomErasing(ratio=(0, 1)), "ratio"),
+    (lambda: RandomErasing(ratio=("a", 1)), "ratio"),
+    (lambda: RandomErasing(value="random"), "value"),
+    (lambda: RandomErasing(value=(0.1, None, 0.2)), "value"),
+    (lambda: RandomErasing(value=()), "value"),
+    (lambda: HideAndSeek(value=float("nan")), "value"),
+    (lambda: make_transform("mixcutt", 4), "aug = 'mixcutt'"),
+    (lambda: make_transform("mixup", 4, beta=0.5), "mixup has no beta"),
+    (lambda: make_transform("cutmix", 4, beta=0.5), "cutmix has no beta"),
+    (lambda: make_transform("cutout", 4, lam=0.5), "cutout has no lam"),
+    (lambda: make_transform("baseline", 4, lam=0.5), "baseline has no lam"),
+    (lambda: make_transform("baseline", 4, gamma=0.5), "baseline has no gamma"),
+])
+def test_unusable_parameters_are_named(make, match):
     with pytest.raises(AugmentError, match=match):
         make()
 
@@ -180,16 +146,6 @@ def test_parameters_fail_at_construction(make, match):
 def test_a_wrong_keyword_names_the_class_that_was_called(kind):
     with pytest.raises(TypeError, match=rf"{kind.__name__}.*'gamma'"):
         kind(num_classes=4, gamma=0.5)
-
-
-@pytest.mark.parametrize("aug, options", FORMS)
-def test_bytes_are_mixed_as_floats_and_rounded(aug, options):
-    images, labels = faces()
-    images = (255 * images).byte()
-    mixed, soft = used(aug, **options)(images, labels)
-    exact, same = used(aug, **options)(images.double() / 255, labels)
-    assert mixed.dtype == torch.uint8 and torch.equal(soft, same)
-    assert (mixed.double() - 255 * exact).abs().max() <= 0.5001
 
 
 @pytest.mark.parametrize("aug", ["mixup", "cutmix", "mixcut", "cutout"])
@@ -261,15 +217,79 @@ def test_a_batch_feature_is_a_batch():
         MixCut(num_classes=4)(batch, labels)  # within another batch it is named for what it is
 
 
-def test_a_tv_tensor_that_is_not_used_stays_one():
-    images, labels = faces()
-    same, _ = MixCut(num_classes=4, p=0.0)(tv_tensors.Image(images), labels)
-    assert type(same) is tv_tensors.Image and torch.equal(same, images)
-
-
 def test_from_the_package_itself():
     code = "from mixcut import MixCut; print(MixCut.__module__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "mixcut.augment", found.stderr
     with pytest.raises(AttributeError, match="mixcut.*MixCat"):
         _ = mixcut.MixCat
+
+
+class Collate:
+    def __init__(self, mixer):
+        self.mixer = mixer
+
+    def __call__(self, items):
+        return self.mixer(*default_collate(items))
+
+
+@pytest.mark.parametrize("aug, options", FORMS)
+def test_the_tensor_part_compiles_without_a_break(aug, options):
+    images, labels = faces()
+    torch.compiler.reset()
+    mixer, soft = used(aug, **options), torch.eye(4)[labels]
+    drawn = mixer.draw(6, 12, 12)
+    mixer.value = 0.0  # Random Erasing's noise is drawn and not computed
+    compiled = torch.compile(lambda x, y: mixer.apply(x, y, drawn), fullgraph=True, backend="aot_eager")
+    for one, other in zip(compiled(images, soft), mixer.apply(images, soft, drawn), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "start, own", [("fork", True), ("fork", False), ("spawn", True), ("forkserver", False)]
+)
+def test_workers_have_draws_of_their_own(start, own):
+    def epochs(seed):
+        mixer = used("mixcut", return_draw=True, **({} if own else {"generator": None}))
+        loader = DataLoader(TensorDataset(*faces(24)), 4, num_workers=2, collate_fn=Collate(mixer),
+                            multiprocessing_context=start, generator=torch.Generator().manual_seed(seed))
+        return [drawn.lam.item() for _ in range(2) for _, drawn in loader]
+
+    first = epochs(1)
+    assert len(set(first)) == len(first) == 12  # neither workers nor epochs repeat one another
+    if start == "fork":
+        assert first == epochs(1) and not set(first) & set(epochs(2))
+
+
+@pytest.mark.parametrize("aug, options", FORMS[1:])
+def test_it_says_what_it_did(aug, options):
+    images, labels = faces(8, 1, 44, 44)
+    plain = used(aug, **options)(images, labels)
+    (mixed, soft), drawn = used(aug, **options, return_draw=True)(images, labels)
+    assert torch.equal(mixed, plain[0]) and torch.equal(soft, plain[1]) and drawn.used.all()
+    if aug in ("random-erasing", "hide-and-seek"):
+        assert ((mixed != images).double().mean((1, 2, 3)) - drawn.area).abs().max() < 1e-3
+    if aug in ("cutout", "mixcut"):
+        assert ((mixed == 0).double().mean((1, 2, 3)) - drawn.area).abs().max() < 1e-9
+    (same, _), drawn = used(aug, gamma=0.0, **options, return_draw=True)(images, labels)
+    assert torch.equal(same, images) and not drawn.used.any()
+
+
+def test_help_shows_every_parameter(capsys):
+    help(MixCut)
+    text = capsys.readouterr().out
+    for name in (
+        "num_classes",
+        "labels_getter",
+        "p: ",
+        "lam: ",
+        "beta: ",
+        "per_sample",
+        "generator",
+        "return_draw",
+        "alpha",
+        "AugmentError",
+        "[B, C, H, W]",
+    ):
+        assert name in text
+    assert "beta" not in str(signature(Mixup)) and "lam" in str(signature(Mixup))
