@@ -34,7 +34,7 @@ METHODS = {
 @dataclass(frozen=True)
 class DatasetFacts:
     "What the paper says about a data set (Sections 3.1 and 3.2)."
-    title: str
+    title: str  # in tables; the paper writes Fer2013Plus
     classes: tuple  # names in the order of the data set's own labels
     size: int  # side of the square images, pixels
     crop: int  # side of the crops that the network sees, pixels
