@@ -450,8 +450,8 @@ def examples(pair: Tensor, seed: int) -> list:  # of (title, image `[C, H, W]`)
         transform = make_transform(aug, 2, 1.0, generator=torch.Generator("cpu").manual_seed(seed))
         drawn = transform.draw(2, *pair.shape[-2:])
         drawn.order = torch.tensor([1, 0])
-        lam, hole = f"λ = {drawn.lam[0]:.2f}", f"hole {drawn.area[0]:.2f}"
-        details = {"cutout": hole, "mixcut": f"{lam}, {hole}"}.get(aug, lam)
+        lam, area = f"λ = {drawn.lam[0]:.2f}", f"erased {drawn.area[0]:.2f}"
+        details = {"cutout": area, "mixcut": f"{lam}, {area}"}.get(aug, lam)
         image = transform.apply(pair, torch.eye(2), drawn)[0][0]
         found.append((f"{type(transform).__name__}\n{details}", image))
     return found

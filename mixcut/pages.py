@@ -21,9 +21,9 @@ from nbformat import NotebookNode
 
 import mixcut
 
+# %% ../nbs/15_pages.ipynb #09484b96
 ROOT = Path(mixcut.__file__).parent.parent  # of the checkout
 
-# %% ../nbs/15_pages.ipynb #09484b96
 def readme(root: Path = ROOT) -> str:
     "Convert the index notebook to Markdown, with links relative to the top folder."
     notebook = nbformat.read(root / "nbs" / "index.ipynb", as_version=4)

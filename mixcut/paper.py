@@ -34,7 +34,7 @@ METHODS = {
 @dataclass(frozen=True)
 class DatasetFacts:
     "What the paper says about a data set (Sections 3.1 and 3.2)."
-    title: str  # the paper's spelling
+    title: str  # in tables; the paper writes Fer2013Plus
     classes: tuple  # names in the order of the data set's own labels
     size: int  # side of the square images, pixels
     crop: int  # side of the crops that the network sees, pixels
@@ -45,7 +45,7 @@ class DatasetFacts:
 # %% ../nbs/00_paper.ipynb #f666d915
 DATASETS = {
     "fer2013plus": DatasetFacts(
-        "Fer2013Plus",
+        "FER2013Plus",
         ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
         size=48, crop=44, channels=1, counts={"train": 28389, "valid": 3553, "test": 3546}),
     "rafdb": DatasetFacts(
@@ -190,16 +190,16 @@ CONCLUSIONS = (
 
 # %% ../nbs/00_paper.ipynb #1fb7befb
 ERRATA = (  # where, what is printed, what rules
-    ("Conclusion", "“improves the baseline classification accuracy by +1.05%” on Fer2013Plus",
+    ("Conclusion", "“improves the baseline classification accuracy by +1.05%” on FER2013Plus",
      "+1.27 %: Table 2 and Section 3.1 (85.63 − 84.36)"),
     ("Algorithm 1, line 6", "mixes `input_A` with itself", "Equation (1): λ·x_A + (1 − λ)·x_B"),
     ("Algorithm 1, line 7", "takes both labels from `target_B`, those of the wrong images",
      "Equation (2): λ·y_A + (1 − λ)·y_B"),
-    ("Algorithm 1, lines 11–12", "r_w, r_h = √(1 − η) lack the factors W and H: a hole of one pixel at most",
+    ("Algorithm 1, lines 11–12", "r_w, r_h = √(1 − η) lack the factors W and H: one pixel at most",
      "side √β·W, since β is a share of the area"),
     ("Algorithm 1, line 16", "Clip(…, min=H), which moves the edge out of the image",
      "Clip(…, max=H), as line 14 does for W"),
-    ("Algorithm 1, line 18", "indexes the mask without its batch axis", "the hole is in both spatial axes"),
+    ("Algorithm 1, line 18", "indexes the mask without its batch axis", "the square is in both spatial axes"),
     ("Section 2, below Equation (2)", "“x ∈ R^(W×H×C) denotes the binary mask”, “matrix dot product”",
      "M is the mask, and ⊙ the elementwise product"),
     ("Section 2", "cites CutMix as [27], which is LMix", "CutMix is [26]"))
@@ -216,11 +216,11 @@ class Ruling:
 # %% ../nbs/00_paper.ipynb #96864367
 LEDGER = (  # the method and its training
     Ruling("which text rules", "Equations (1), (2) and Section 2, not Algorithm 1 as printed", "paper"),
-    Ruling("draws per batch", "one λ, permutation, hole and γ coin per batch; or per image", "paper"),
-    Ruling("the hole", "side √β·W, centre uniform over the image, clipped at the border", "paper", "beta"),
-    Ruling("λ and the hole", "MixCut's λ is not corrected for the erased area; CutMix's is corrected to the "
-           "pasted share after clipping", "reference"),
-    Ruling("Cutout", "one hole per image, half the crop's side, clipped; labels kept", "reference", "beta"),
+    Ruling("draws per batch", "one λ, permutation, square and γ coin per batch; or per image", "paper"),
+    Ruling("the square", "side √β·W, centre uniform over the image, clipped at the border", "paper", "beta"),
+    Ruling("λ and the square", "MixCut's λ is not corrected for the erased area; CutMix's is corrected to "
+           "the pasted share after clipping", "reference"),
+    Ruling("Cutout", "one square per image, half the crop's side, clipped; labels kept", "reference", "beta"),
     Ruling("pixel range", "[0, 1], not normalised: 0 is black; grey as three equal channels", "recipe"),
     Ruling("the last batch", "used though smaller; a single image joins the batch before it", "recipe"),
     Ruling("gradient clipping", "none; the recipe's clamp to ±0.1 is an option", "ours", "grad_clamp"),
@@ -235,7 +235,7 @@ LEDGER += (  # the data and the report
     Ruling("ties in the votes", "the first of the ten columns wins; then unknown and NF are dropped", "ours"),
     Ruling("which votes", "FER+'s published fer2013new.csv. The older label.csv in the folders labels 181 "
            "training, 36 validation and 46 test images differently; a run that uses it says so", "reference"),
-    Ruling("copies", "277 validation and 287 test faces of Fer2013Plus equal training faces pixel for pixel. "
+    Ruling("copies", "277 validation and 287 test faces of FER2013Plus equal training faces pixel for pixel. "
            "Accuracy is reported on all images, as in the paper, and without these copies", "ours"),
     Ruling("pixels and votes", "matched by row; the number in an image's name is not its row", "reference"),
     Ruling("rows without an image", "in the folder layout three training rows and one test row name another "

@@ -28,10 +28,6 @@ from .layouts import decode, fit_square
 from .model import ImprovedVGG19, folded
 from .records import weights_digest
 
-with suppress(ImportError):  # HEIC, the format of iPhone photos
-    from pillow_heif import register_heif_opener
-    register_heif_opener()
-
 # %% ../nbs/14_predict.ipynb #78052e63
 class PredictError(ValueError):
     "A photo or weights that cannot be used. The message says which, why, and what to do."
@@ -61,7 +57,7 @@ def _read_weights(path: Path) -> Network:
         weights = {name: file.get_tensor(name) for name in file.keys()}
         header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
     if header.get("weights", digest := weights_digest(weights)) != digest:
-        raise ValueError("torn: its weights do not match their digest; copy the file again")
+        raise ValueError("damaged: its weights do not match their digest; copy the file again")
     network = Network(weights, header["classes"], header["config"], header["images"])
     return network.eval().requires_grad_(False)
 
@@ -73,22 +69,26 @@ def load_network(weights="mixcut") -> Network:  # or "baseline", or the path of 
         return _read_weights(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise PredictError(f"{path} holds no network ({said}): give weights = mixcut or baseline, or the "
-                           "model.safetensors of a finished run") from None
+        raise PredictError(f"{path}: cannot load a network ({said}): give weights = mixcut or baseline, or "
+                           "the model.safetensors of a finished run") from None
 
 # %% ../nbs/14_predict.ipynb #e04cba56
+with suppress(ImportError):  # HEIC, the format of iPhone photos
+    from pillow_heif import register_heif_opener
+    register_heif_opener()
+
 def read_photo(path) -> np.ndarray:  # uint8 `[H, W, 3]`
     "Read an image file, turned upright, of up to 179 megapixels. Raises `PredictError`."
     path, limit = Path(path).expanduser(), Image.MAX_IMAGE_PIXELS
     if not path.is_file():
-        raise PredictError(f"{path} is not there: give image = an image file")
+        raise PredictError(f"{path}: no such file: give image = an image file")
     try:
         Image.MAX_IMAGE_PIXELS = limit and 2 * limit  # 89 megapixels; phones take photos of 108
         return decode(path).transpose(1, 2, 0)
     except DataError as error:
         heic = path.suffix.lower() in (".heic", ".heif")
         hint = "; HEIC needs pillow-heif: pip install -e '.[predict]'" if heic else ""
-        raise PredictError(f"{path} is no picture that can be read ({error}){hint}") from None
+        raise PredictError(f"{error}{hint}") from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

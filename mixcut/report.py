@@ -46,7 +46,7 @@ class _Data(NamedTuple):
     title: str
     place: str  # the paper's data set whose tables it fills
 
-DATA = {"fer2013plus": _Data("Fer2013Plus", "fer2013plus"), "rafdb": _Data("RAF-DB", "rafdb"),
+DATA = {"fer2013plus": _Data("FER2013Plus", "fer2013plus"), "rafdb": _Data("RAF-DB", "rafdb"),
         "drawn": _Data("drawn faces", "fer2013plus"), "drawn-rgb": _Data("drawn faces in colour", "rafdb"),
         "folder": _Data("our own images", "fer2013plus")}
 
@@ -199,10 +199,10 @@ def _words(value) -> str:
 
 # %% ../nbs/13_report.ipynb #3c1b5345
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    "Format a table: two digits, `x` and `x ±` in one column, and a sign for gains and Δ."
+    "Format a table: two digits, `x` and `x ±` in one column, and a sign for differences."
     shown = {}
     for name in frame.columns[~frame.columns.str.endswith(" ±")]:
-        values, signed = frame[name], "gain" in name or "Δ" in name
+        values, signed = frame[name], any(part in name for part in ("gain", "Δ", "−"))
         if pd.api.types.is_float_dtype(values):
             halves = frame.get(f"{name} ±", np.full(len(frame), np.nan))
             shown[name] = [with_interval(*pair, signed) for pair in zip(values, halves, strict=True)]
@@ -285,7 +285,7 @@ def results(
     ours = measure(found[found.dataset == dataset], published.index, first)
     ours.insert(0, "method", [label.replace("(ours)", "") for label, _ in paper.rows])
     ours.insert(1, "paper", published)
-    ours.insert(5, "Δ", ours.ours - published if dataset == paper.dataset else np.nan)
+    ours.insert(5, "ours − paper", ours.ours - published if dataset == paper.dataset else np.nan)
     ours.insert(6, "paper's gain", (published - published[first]).round(2).mask(published.index == first))
     return ours
 
@@ -478,7 +478,7 @@ _CAPTIONS = {
     "claims": "The paper's pairwise comparisons, in percentage points; verdicts as for the conclusions.",
     "accuracy": "Left: each dot is a run, each line a 95 % confidence interval over seeds and images. Right: "
                 "gains over the baseline; pale lines are without copies. Diamonds: the paper.",
-    "figure-1": "The methods on drawn faces. λ: the weight of x_A. Hole: the erased share of the image.",
+    "figure-1": "The methods on drawn faces. λ: the weight of x_A. Erased: the black share of the image.",
     "curves": "Training loss and one-crop accuracy, one line per run.",
     "confusion": "Labels × predictions, per cent of each label's images, after the last epoch.",
     "recall": "Per cent of each class's images, after the last epoch.",
@@ -486,7 +486,7 @@ _CAPTIONS = {
                  + "; ".join(f"{name}: {rule}" for name, rule in PROTOCOLS.items()) + ".",
     "others": "Runs under other circumstances, compared only among themselves. Gains: over the baseline.",
     "errata": "Where the paper contradicts itself, and what we follow.",
-    "progress": "Finished runs of each cell, and their cost.",
+    "progress": "Finished runs of each cell (a row of the paper's tables), and their cost.",
     "runs": "Accuracy of each run, per cent.",
     "skipped": "Folders that look like runs but were not used, and why."}
 
@@ -507,7 +507,7 @@ def _tables(own: pd.DataFrame, runs: pd.DataFrame, k: int) -> list:
         summary = "<summary>The command for each row; -p seed 1, 2, … makes the other seeds</summary>"
         folded = "\n".join([f"\n<details>{summary}\n", *lines, "\n</details>\n"])
         title = f"Table {k}" + f" on {DATA[dataset].title}" * (dataset not in DATASETS)
-        caption = f"{paper.caption}. Per cent; ours: means of n seeds. Gains are over the first row."
+        caption = f"“{paper.caption}.” Per cent; ours: means of n seeds. Gains are over the first row."
         name = f"table-{k}" + f"-{dataset}" * bool(items)
         items.append(Item(name, title, caption, results(own, k, dataset), folded))
     return items

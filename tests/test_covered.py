@@ -121,7 +121,7 @@ def test_other_images_and_torn_weights_are_refused(trained):
     weights = bytearray((made[1].folder / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (made[1].folder / "model.safetensors").write_bytes(weights)
-    with pytest.raises(PredictError, match="torn"):
+    with pytest.raises(PredictError, match="damaged"):
         C.predict_covered(made[1].folder, data.test)
     assert not any((one.folder / C.COVERED).exists() for one in made)
 

@@ -223,7 +223,7 @@ def test_other_data_has_no_delta():
     datasets = ("drawn", "fer2013plus")
     found = frame(*(made_up(cell, 0, dataset) for dataset in datasets for cell in METHODS))
     drawn, real = (R.as_text(R.results(found, 2, dataset)) for dataset in datasets)
-    assert set(drawn["Δ"]) == {"—"} and "—" not in set(real["Δ"])
+    assert set(drawn["ours − paper"]) == {"—"} and "—" not in set(real["ours − paper"])
     names = [item.name for item in R.contents(found, pd.DataFrame(), "demo")["The paper's tables"]]
     assert "table-2" in names and "table-2-fer2013plus" in names and len(names) == len(set(names))
 

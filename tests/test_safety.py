@@ -157,7 +157,7 @@ def test_weights_carry_what_they_need_and_a_flipped_bit_is_named(tmp_path, recor
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PredictError, match="torn"):
+    with pytest.raises(PredictError, match="damaged"):
         load_network(path)
     record("weights with a flipped bit", 1, "PredictError")
 
