@@ -268,8 +268,8 @@ def conditions(found: pd.DataFrame) -> str:
         split = run.run.metrics["measured"]
         sentences.append(f"{DATA[dataset].title}: {len(seen.labels):,} images of the {split} split{copies}; "
                          f"votes: {_words(run.votes)}; protocol: {headline(runs)}.{other}")
-    sentences.append("±: half of the 95 % confidence interval over seeds and images, missing if no cell has "
-                     "a second seed. n: seeds; for a difference, the fewest of any of its cells.")
+    sentences.append("±: half of the 95 % confidence interval over seeds and images, missing below two "
+                     "degrees of freedom. n: seeds; for a difference, the fewest of any of its cells.")
     return " ".join(sentences)
 
 # %% ../nbs/13_report.ipynb #1696f96d
@@ -418,7 +418,7 @@ def claim_sentence(row: pd.Series) -> str:
     if "verdict" not in row:
         verdict = "No verdict: these are not the paper's images."
     elif pd.isna(row.verdict):
-        verdict = "No verdict yet: an interval needs a second seed."
+        verdict = "No verdict yet: too few seeds for an interval."
     else:
         verdict = f"Verdict: **{row.verdict}**."
     return f"{name}: {ours} points (n = {row.n}{copies}). The paper reports {published}. {verdict}"

@@ -44,11 +44,11 @@ class Spread:
 
 def pooled_spread(
     correct: dict,  # cell → `[seeds, images]` in [0, 1]
-) -> Spread:  # `run` is nan and `df` is 0 if no cell has two seeds
+) -> Spread:  # `run` is nan and `df` is 0 below two degrees of freedom
     "Pool the variation over seeds of all cells with at least two seeds. Raises `StatsError`."
     cells = [values for values in _points(correct).values() if len(values) > 1]
     df = sum(len(values) - 1 for values in cells)
-    if not df:
+    if df < 2:  # one seed too many of one cell: such intervals are too narrow
         return Spread()
     centred = [values - values.mean(1, keepdims=True) for values in cells]
     run = sum((len(v) - 1) * v.mean(1).var(ddof=1) for v in cells) / df
@@ -89,7 +89,7 @@ class Estimate:
 def contrast(
     correct: dict,  # cell → `[seeds, images]` in [0, 1]
     weights: dict,  # cell → weight: `{"mixcut": 1, "baseline": -1}`, or `{"mixcut": 1}` for an accuracy
-) -> Estimate:  # all nan if a cell is missing; a value without interval if no cell has two seeds
+) -> Estimate:  # all nan if a cell is missing; a value without interval below two degrees of freedom
     "Estimate a weighted sum of accuracies; the spread is pooled over all of `correct`. Raises `StatsError`."
     if any(cell not in correct for cell in weights):
         return Estimate()
