@@ -72,7 +72,8 @@ def api_page(name: str) -> str:
     from nbdev.showdoc import BasicMarkdownRenderer, show_doc
     module, notebook = import_module(f"mixcut.{name}"), min((ROOT / "nbs").glob(f"*{name}.ipynb"))
     parts = [f"# mixcut.{name}", f"[How and why, with pictures](../nbs/{notebook.name})"]
-    for symbol in filter(callable, (getattr(module, symbol) for symbol in module.__all__)):
+    symbols = [symbol for name in module.__all__ if callable(symbol := getattr(module, name))]
+    for symbol in sorted(symbols, key=lambda each: each.__name__.endswith("Error")):  # errors last
         text = show_doc(symbol, renderer=BasicMarkdownRenderer, title_level=2)._repr_markdown_()
         parts.append(re.sub(r"^---\n+|^\[source\].*$", "", text, flags=re.M).strip())
     return "\n\n".join(parts) + "\n"
