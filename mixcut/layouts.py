@@ -185,7 +185,7 @@ def _to_splits(table: pd.DataFrame, images: dict, classes: tuple) -> dict:
     splits = {}
     for key, rows in table.groupby("split", sort=False):
         pixels = torch.from_numpy(np.stack([images[i] for i in rows.index]))
-        splits[key] = Split(pixels, torch.tensor(rows.label.to_numpy()), classes)
+        splits[key] = Split(pixels, torch.from_numpy(rows.label.to_numpy(copy=True)), classes)
     return splits
 
 # %% ../nbs/04_layouts.ipynb #a8fa8455
@@ -377,7 +377,8 @@ def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
     for name, rows in images.groupby("name"):
         text = f"class {name} has {len(rows)} usable images, but splitting needs at least three. Add images, "
         require(len(rows) >= 3, text + "or make train/, valid/ and test/ yourself")
-        order, tenth = torch.randperm(len(rows), generator=generator).numpy(), max(1, len(rows) // 10)
+        order = torch.randperm(len(rows), generator=generator, device="cpu").numpy()
+        tenth = max(1, len(rows) // 10)
         split[rows.index[order[:tenth]]] = "valid"
         split[rows.index[order[tenth:2 * tenth]]] = "test"
     return images.assign(split=split)
@@ -395,8 +396,6 @@ def _list_folder(root: Path) -> tuple:
 # %% ../nbs/04_layouts.ipynb #509798bd
 def _read_folder(root: Path, progress, seed, size, channels, skip_corrupt) -> tuple:
     "Your own images, fitted to squares; `channels` None means grey if all are. Raises `DataError`."
-    valid = channels in (None, 1, 3) and isinstance(size, int) and size > 0
-    require(valid, f"channels must be 1, 3 or None, and size a number of pixels, not {channels} and {size}")
     (table, classes, warned), skipped = _list_folder(root), [] if skip_corrupt else None
     images = _read_images(table, lambda row: decode(row.path, size, channels or 3, True), progress, skipped)
     kept = table[table.index.isin(images)]

@@ -406,7 +406,15 @@ def test_names_and_options(own_root):
     refuses("'fer2013plus'", "drawn-rgb", name="fer2013plsu")
     refuses("'train'", name="drawn", trian=3)
     refuses("Known: none", name="rafdb", root=own_root, size=3)
-    refuses("whole numbers", name="drawn", train=0)
+    for name, options, says in [
+        ("drawn", [{"train": n} for n in (0, -1, True, "many", 2.5, None)], "a whole number from 1 up"),
+        ("drawn", [{"seed": n} for n in (-1, "x", 2.5, None, 2**63)], "a whole number from 0 up"),
+        ("folder", [{"size": n} for n in (0, "48", 48.0, True)], "a whole number from 1 up"),
+        ("folder", [{"channels": n} for n in (2, "3", True, 3.0)], "1, 3 or None"),
+        ("folder", [{"skip_corrupt": n} for n in ("no", 1, None)], "True or False"),
+    ]:
+        for option in options:
+            refuses(f"{min(option)} must be {says}", name=name, root=own_root, **option)
     refuses("channels must be", name="folder", root=own_root, channels=2)
     with pytest.raises(DataError, match="did you mean 'rafdb'"):
         D.recipe("raf-db")

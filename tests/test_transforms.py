@@ -9,6 +9,7 @@ from inspect import signature
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -50,6 +51,24 @@ class Collate:
 
     def __call__(self, items):
         return self.mixer(*default_collate(items))
+
+
+class NoFloat64(TorchDispatchMode):
+    """Apple's GPU has no float64, so no operation on images or labels may make one."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        there = [given for given in args if isinstance(given, torch.Tensor) and given.ndim > 1]
+        there = [given for given in there if given.shape[-2:] in ((20, 20), (6, 4))]
+        assert not there or not isinstance(made, torch.Tensor) or made.dtype != torch.float64, function
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("aug, options", FORMS)
+def test_no_float64_where_the_images_are(aug, options, dtype):
+    with NoFloat64():
+        used(aug, **options)(*faces(dtype=dtype))
 
 
 @pytest.mark.parametrize("aug", MIXERS)
