@@ -119,7 +119,9 @@ def _named_errors(make):
             raise ConfigError(unknown(name, [f.name for f in fields(make)])) from None
         hint = nearest(value, re.findall("'([^']+)'", said))
         if first["type"] == "string_type" and isinstance(value, (int, float)):
-            hint = "; text like a number: papermill takes it with -r instead of -p, snakemake as a path ./7"
+            hint = "; papermill takes such text with -r instead of -p, snakemake takes a path as ./7"
+        if first["type"] == "dict_type" and isinstance(value, str):
+            hint = f"; papermill takes it with -y instead of -p, as -y '{{{name}: {{train: 100}}}}'"
         raise ConfigError(f"{name} = {value!r}: {said.replace('Input should', 'it must')}{hint}") from None
     except (AugmentError, DataError) as error:
         raise ConfigError(str(error)) from None

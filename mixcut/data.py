@@ -121,6 +121,7 @@ def differences(name: str, splits: dict) -> list:
     wanted = DATASETS[name].counts if name in DATASETS else {}
     table = _count_table(name, splits)
     texts = [f"{key}: missing" for key in wanted if key not in splits]
+    texts += [f"{key}: the paper has none" for key in splits if wanted and key not in wanted]
     for key in [key for key in splits if key in wanted]:
         paper = table[f"{key}, paper"].dropna()
         differ = paper.index[table.loc[paper.index, key] != paper]
@@ -262,11 +263,10 @@ def check_options(name: str, options: dict):
     for option, value in options.items():
         _check_name(option, _OPTIONS[name], f"option of {name}")
         low, whole = int(option in ("train", "size")), type(value) is int
-        what, valid = f"a whole number from {low} up", whole and low <= value < 2**63
-        if option == "channels":
-            what, valid = "1, 3 or None", value is None or whole and value in (1, 3)
-        if option == "skip_corrupt":
-            what, valid = "True or False", type(value) is bool
+        count = f"a whole number from {low} up", whole and low <= value < 2**63
+        others = {"channels": ("1, 3 or None", value is None or whole and value in (1, 3)),
+                  "skip_corrupt": ("True or False", type(value) is bool)}
+        what, valid = others.get(option, count)
         require(valid, f"{option} must be {what}, not {value!r}")
 
 # %% ../nbs/03_data.ipynb #e4ef69b5
@@ -282,7 +282,8 @@ def _finish(data: Dataset):
     found.checksum = data.fingerprint
     copies = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
               for (key, other), mask in find_copies(data.splits).items() if mask.any()]
-    found.notes = found.warned + found.notes + (copies or ["copies: no image is in two splits"])
+    copies = copies or ["copies: no image is pixel for pixel in two splits"]
+    found.notes = found.warned + found.notes + copies
     texts = found.warned[:20] + ["and more: see found.notes"] * (len(found.warned) > 20)
     texts += [f"counts differ from the paper's: {differ}"] if differ else []
     if texts:
@@ -292,9 +293,10 @@ def _finish(data: Dataset):
 def _read_disk(name: str, root, progress, **options) -> tuple:
     "Read a data set from its folder: split's name → `Split`, and a `Found`. Raises `DataError`."
     from mixcut.layouts import READERS  # here, since layouts imports this module
-    text = f"{name} needs a root, the unpacked folder; {root} is not a folder.\n\n{_RECIPES[name]}"
-    require(root is not None and Path(root).expanduser().is_dir(), text)
-    return READERS[name](Path(root).expanduser(), progress, **options)
+    place = None if root is None else Path(root).expanduser()
+    text = f"{name} needs a root, the unpacked folder; {place and place.absolute()} is not a folder"
+    require(place is not None and place.is_dir(), f"{text}.\n\n{_RECIPES[name]}")
+    return READERS[name](place, progress, **options)
 
 # %% ../nbs/03_data.ipynb #1bbf88b1
 def load(
