@@ -76,7 +76,7 @@ def test_the_papers_profile_is_the_papers_protocol():
 
 GIVEN = [{"epochs": 3}, {"width": "1/16"}, {"lr": 1e-05}, {"mirror": False}, {"precision": "fp32"},
          {"crop": 40}, {"grad_clamp": 0.1}, {"dataset": "drawn-rgb"}, {"schedule": "one-cycle"},
-         {"data_options": {"train": 60, "test": 20}},
+         {"dataset": "drawn", "data_options": {"train": 60, "test": 20}},
          {"epochs": 5, "aug": "mixcut", "beta": "9/64", "gamma": 1, "lam": 0.2, "best_test": True,
           "device": "cpu", "deterministic": True}]
 
