@@ -13,10 +13,11 @@ import json
 import os
 import shlex
 import sys
+from pathlib import Path
 
 import yaml
 
-from mixcut.config import ConfigError, given
+from mixcut.config import ConfigError, given, unknown
 from mixcut.grid import check, forecasts, jobs, rates_of, resources
 
 
@@ -28,6 +29,14 @@ def typed(value):
 
 
 NAMES = ("profile", "data_root", "runs", "datasets", "cells", "seeds")
+FURTHER = {"reports": (str, "a path, such as ./2024"), "gflops": ((int, float), "a number"),
+           "gpus": (int, "a whole number"), "threads": (int, "a whole number"), "parameters": (dict, "a mapping")}
+for name, value in config.items():
+    if name not in (*NAMES, *FURTHER):
+        raise ConfigError(unknown(name, [*NAMES, *FURTHER]))
+    kind, what = FURTHER.get(name, (object, ""))
+    if not isinstance(typed(value) if kind is dict else value, kind):
+        raise ConfigError(f"{name} = {value!r}: it must be {what}")
 CHOICE = {name: config[name] for name in NAMES if name in config}
 PARAMETERS = typed(config.get("parameters", {}))
 if clash := sorted(CHOICE.keys() & PARAMETERS.keys()):
@@ -35,15 +44,16 @@ if clash := sorted(CHOICE.keys() & PARAMETERS.keys()):
 GRID = jobs(**CHOICE, **PARAMETERS)
 check(GRID)
 
-PROFILE, RUNS = GRID[0].config.profile, GRID[0].config.runs
+PROFILE = GRID[0].config.profile
+RUNS = Path(GRID[0].config.runs, PROFILE).as_posix()  # as in each job's folder: ./ and a last / are gone
 REPORTS = os.path.expanduser(config.get("reports", "reports"))
-FOLDER = f"{RUNS}/{PROFILE}/{{dataset}}/{{cell}}/seed{{seed}}"
+FOLDER = RUNS + "/{dataset}/{cell}/seed{seed}"
 JOBS = {job.config.folder.as_posix(): job for job in GRID}
 METRICS = [f"{folder}/metrics.json" for folder in JOBS]
 PAPERMILL = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar"
 RUN = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/run.ipynb"
 REPORT = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/report.ipynb"
-SHOW = {"runs": RUNS, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"}
+SHOW = {"runs": GRID[0].config.runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"}
 
 
 def job_of(wildcards):
@@ -89,8 +99,8 @@ rule report:
     input: METRICS
     output: report(f"{REPORTS}/{PROFILE}/report.html", category="report")
     log:
-        notebook=f"{RUNS}/{PROFILE}/report.ipynb",
-        text=f"{RUNS}/{PROFILE}/report.log",
+        notebook=f"{RUNS}/report.ipynb",
+        text=f"{RUNS}/report.log",
     params:
         given=json.dumps(SHOW),
     shell: REPORT + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
@@ -98,8 +108,8 @@ rule report:
 
 rule so_far:
     log:
-        notebook=f"{RUNS}/{PROFILE}/so-far.ipynb",
-        text=f"{RUNS}/{PROFILE}/so-far.log",
+        notebook=f"{RUNS}/so-far.ipynb",
+        text=f"{RUNS}/so-far.log",
     params:
         given=json.dumps(SHOW),
     shell: REPORT + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"

@@ -356,7 +356,8 @@ class MixCut(_Mixer):
 def _fill(images: Tensor, drawn: Draw, value: float | tuple | None) -> Tensor:  # a new tensor
     "M ⊙ images + (1 − M) ⊙ value; a value is a number, one per channel, or None for the batch's means."
     if value is None:
-        value = images.mean((-2, -1), dtype=torch.float64).flatten(0, -2).mean(0)
+        means = images.contiguous().mean((-2, -1), dtype=torch.float32)  # Apple's GPU has no float64
+        value = means.cpu().double().flatten(0, -2).mean(0)
     value = torch.as_tensor(value, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     _require(len(value) in (1, images.shape[-3]), f"value has {len(value)} channels, unlike the images")
     value = value if images.is_floating_point() else value.round()

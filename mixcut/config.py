@@ -23,8 +23,8 @@ import torch
 from pydantic import BeforeValidator, Field, StrictBool, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .augment import TRANSFORMS, make_transform
-from .data import NAMES
+from .augment import TRANSFORMS, AugmentError, make_transform
+from .data import NAMES, DataError, check_options
 from .paper import DATASETS, RUNS, TRAINING, cell_name
 from .plot import table
 
@@ -108,20 +108,22 @@ Folder = Annotated[str, BeforeValidator(_path)]
 
 # %% ../nbs/07_config.ipynb #d00f293d
 @contextmanager
-def _named_errors():
-    "Turn errors of pydantic and of the transforms into a `ConfigError` that names the parameter."
+def _named_errors(make):
+    "Turn pydantic's errors for the dataclass `make` into a `ConfigError` that names the parameter."
     try:
         yield
     except ValidationError as error:
         first = error.errors()[0]
         name, value, said = first["loc"][0], first["input"], first["msg"]
         if first["type"] == "unexpected_keyword_argument":
-            raise ConfigError(unknown(name, [f.name for f in fields(Config)])) from None
+            raise ConfigError(unknown(name, [f.name for f in fields(make)])) from None
         hint = nearest(value, re.findall("'([^']+)'", said))
-        if first["type"] == "string_type":
-            hint = "; papermill takes text that looks like a number with -r instead of -p"
+        if first["type"] == "string_type" and isinstance(value, (int, float)):
+            hint = "; papermill takes such text with -r instead of -p, snakemake takes a path as ./7"
+        if first["type"] == "dict_type" and isinstance(value, str):
+            hint = f"; papermill takes it with -y instead of -p, as -y '{{{name}: {{train: 100}}}}'"
         raise ConfigError(f"{name} = {value!r}: {said.replace('Input should', 'it must')}{hint}") from None
-    except ValueError as error:
+    except (AugmentError, DataError) as error:
         raise ConfigError(str(error)) from None
 
 # %% ../nbs/07_config.ipynb #f654a182
@@ -191,13 +193,14 @@ class Config(_Training):
     "A run's parameters, checked and completed from its profile. Raises `ConfigError`."
     @wraps(_Training.__init__)
     def __init__(self, **given):
-        with _named_errors():
+        with _named_errors(Config):
             super().__init__(**given)
             for name, value in preset(self.profile, self.dataset).items():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
             if clash := {"name", "root", "progress"} & (self.data_options or {}).keys():
                 raise ConfigError(f"data_options has {min(clash)}: use dataset and data_root")
+            check_options(self.dataset, self.data_options or {})
             resolve_device(self.device)
             self.transform(1)  # rejects a λ or β that the method does not have
 
@@ -220,7 +223,8 @@ def from_parameters(names: dict, make=Config, error=ConfigError):
              if isinstance(value, kinds) and not name.startswith("_") and name not in ("In", "Out")}
     for name in given.keys() - set(known):
         raise error(unknown(name, known))
-    return make(**given)
+    with _named_errors(make):
+        return make(**given)
 
 # %% ../nbs/07_config.ipynb #7b75f1a9
 def resolve_precision(config: Config) -> str:

@@ -121,6 +121,7 @@ def differences(name: str, splits: dict) -> list:
     wanted = DATASETS[name].counts if name in DATASETS else {}
     table = _count_table(name, splits)
     texts = [f"{key}: missing" for key in wanted if key not in splits]
+    texts += [f"{key}: the paper has none" for key in splits if wanted and key not in wanted]
     for key in [key for key in splits if key in wanted]:
         paper = table[f"{key}, paper"].dropna()
         differ = paper.index[table.loc[paper.index, key] != paper]
@@ -138,7 +139,7 @@ def find_copies(splits: dict) -> dict:
         digests[name] = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
         for earlier in list(digests)[:-1]:
             known = set(digests[earlier])
-            found[name, earlier] = torch.tensor([digest in known for digest in digests[name]])
+            found[name, earlier] = torch.tensor([d in known for d in digests[name]], device="cpu")
     return found
 
 # %% ../nbs/03_data.ipynb #43a3000c
@@ -182,7 +183,7 @@ def majority(
     votes,  # whole numbers `[N, 10]`, columns as in `VOTES`
 ) -> tuple:  # labels int64 `[N]`: columns with most votes; keep bool `[N]`: False for *unknown* and *NF*
     "Turn ten votes into one label per image (Section 3.1 of the paper; the ledger's rule for ties)."
-    votes = torch.tensor(np.asarray(votes))
+    votes = torch.tensor(np.asarray(votes), device="cpu")
     valid = votes.ndim == 2 and votes.shape[1] == len(VOTES)
     require(valid, f"votes must be [N, 10] ({', '.join(VOTES)}), not {list(votes.shape)}")
     labels = votes.argmax(1)
@@ -211,15 +212,13 @@ def split_seed(seed: int, split: str) -> int:
 def _draw_split(facts, count: int, seed: int) -> Split:
     "Draw faces in the shape of a data set of the paper; faces that have no label there are removed."
     images, votes = drawn_faces(count, seed, facts.size, facts.channels)
-    label_of = torch.tensor([facts.classes.index(name) if name in facts.classes else -1 for name in VOTES])
-    labels = label_of[majority(votes)[0]]
+    places = [facts.classes.index(name) if name in facts.classes else -1 for name in VOTES]
+    labels = torch.tensor(places, device="cpu")[majority(votes)[0]]
     return Split(images[labels >= 0], labels[labels >= 0], facts.classes)
 
 # %% ../nbs/03_data.ipynb #1cdf76a3
 def _draw_splits(name: str, progress, seed: int, **sizes) -> tuple:
     "Draw the splits of `drawn` or `drawn-rgb`: name → `Split`, and a `Found`."
-    valid = all(isinstance(n, int) and n >= 0 for n in sizes.values()) and sizes["train"]
-    require(valid, f"sizes must be whole numbers, and train at least 1, not {sizes}")
     facts = DATASETS["rafdb" if name == "drawn-rgb" else "fer2013plus"]
     rule = RULE if "contempt" in facts.classes else RULE + ", and contempt too"
     splits, found, done = {}, Found(f"drawn faces, seed {seed}", rule, "mixcut.faces"), 0
@@ -258,6 +257,18 @@ def _check_name(name: str, names, what: str):
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     require(name in names, f"unknown {what} {name!r}{hint}. Known: {', '.join(names) or 'none'}")
 
+# %% ../nbs/03_data.ipynb #3d67713f
+def check_options(name: str, options: dict):
+    "Raise `DataError` unless these are options of a data set, each of the right type and range."
+    for option, value in options.items():
+        _check_name(option, _OPTIONS[name], f"option of {name}")
+        low, whole = int(option in ("train", "size")), type(value) is int
+        count = f"a whole number from {low} up", whole and low <= value < 2**63
+        others = {"channels": ("1, 3 or None", value is None or whole and value in (1, 3)),
+                  "skip_corrupt": ("True or False", type(value) is bool)}
+        what, valid = others.get(option, count)
+        require(valid, f"{option} must be {what}, not {value!r}")
+
 # %% ../nbs/03_data.ipynb #e4ef69b5
 def recipe(name: str) -> str:
     "How to get a data set, where to put it, and on what terms it may be used. Raises `DataError`."
@@ -271,7 +282,8 @@ def _finish(data: Dataset):
     found.checksum = data.fingerprint
     copies = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
               for (key, other), mask in find_copies(data.splits).items() if mask.any()]
-    found.notes = found.warned + found.notes + (copies or ["copies: no image is in two splits"])
+    copies = copies or ["copies: no image is pixel for pixel in two splits"]
+    found.notes = found.warned + found.notes + copies
     texts = found.warned[:20] + ["and more: see found.notes"] * (len(found.warned) > 20)
     texts += [f"counts differ from the paper's: {differ}"] if differ else []
     if texts:
@@ -281,9 +293,10 @@ def _finish(data: Dataset):
 def _read_disk(name: str, root, progress, **options) -> tuple:
     "Read a data set from its folder: split's name → `Split`, and a `Found`. Raises `DataError`."
     from mixcut.layouts import READERS  # here, since layouts imports this module
-    text = f"{name} needs a root, the unpacked folder; {root} is not a folder.\n\n{_RECIPES[name]}"
-    require(root is not None and Path(root).expanduser().is_dir(), text)
-    return READERS[name](Path(root).expanduser(), progress, **options)
+    place = None if root is None else Path(root).expanduser()
+    text = f"{name} needs a root, the unpacked folder; {place and place.absolute()} is not a folder"
+    require(place is not None and place.is_dir(), f"{text}.\n\n{_RECIPES[name]}")
+    return READERS[name](place, progress, **options)
 
 # %% ../nbs/03_data.ipynb #1bbf88b1
 def load(
@@ -294,8 +307,7 @@ def load(
 ) -> Dataset:
     "Load a data set. Raises `DataError`; warns about what is left out and counts unlike the paper's."
     _check_name(name, NAMES, "data set")
-    for option in options:
-        _check_name(option, _OPTIONS[name], f"option of {name}")
+    check_options(name, options)
     options = _OPTIONS[name] | options
     if name.startswith("drawn"):
         splits, found = _draw_splits(name, progress, **options)

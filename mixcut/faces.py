@@ -25,9 +25,9 @@ _EMFACS = {
     "sadness": {1: 0.9, 4: 0.6, 15: 1.0}, "anger": {4: 1.0, 5: 0.6, 7: 0.8, 23: 0.9},
     "disgust": {9: 1.0, 15: 0.6, 16: 0.7}, "fear": {1: 0.9, 2: 0.5, 4: 0.6, 5: 0.9, 7: 0.4, 20: 0.9, 26: 0.5},
     "contempt": {12: 0.7, 14: 1.0}}
-_PATTERNS = torch.zeros(len(EXPRESSIONS) + 1, len(_UNITS), 2)  # contempt twice: left and right
+_PATTERNS = torch.zeros(len(EXPRESSIONS) + 1, len(_UNITS), 2, device="cpu")  # contempt twice: left, right
 for _pattern, _units in zip(_PATTERNS, [*_EMFACS.values(), _EMFACS["contempt"]], strict=True):
-    _pattern[[_UNITS.index(unit) for unit in _units]] = torch.tensor([*_units.values()])[:, None]
+    _pattern[[_UNITS.index(u) for u in _units]] = torch.tensor([*_units.values()], device="cpu")[:, None]
 _PATTERNS[7, :, 1] = _PATTERNS[8, :, 0] = 0
 
 # %% ../nbs/02_faces.ipynb #4941c47f
@@ -91,16 +91,17 @@ def _draw_actions(u: Tensor, expression: Tensor) -> Tensor:
 # %% ../nbs/02_faces.ipynb #88c60e33
 def sample_faces(n: int, seed: int) -> dict[str, Tensor]:
     "Sample `n` faces as numbers; a smaller `n` gives the first of them. Raises ValueError for `n` < 1."
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    sizes = [1, 1, len(_TRAITS), 4 + 3 * len(_UNITS)]
-    u = torch.rand(n, sum(sizes), generator=torch.Generator().manual_seed(seed))
-    pose, source, traits, actions = u.split(sizes, 1)
-    expression = (8 * pose[:, 0]).long()
-    return {"expression": expression,  # as posed, an index into `EXPRESSIONS`, `[n]`
-            "actions": _draw_actions(actions, expression),  # left and right, in [0, 1], `[n, A, 2]`
-            "traits": _draw_traits(traits),  # `[n, T]`
-            "seed": (source[:, 0] * 2**24).long() * 2**24 + torch.arange(n)}  # of noise and votes, `[n]`
+    with torch.device("cpu"):
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        sizes = [1, 1, len(_TRAITS), 4 + 3 * len(_UNITS)]
+        u = torch.rand(n, sum(sizes), generator=torch.Generator().manual_seed(seed))
+        pose, source, traits, actions = u.split(sizes, 1)
+        expression = (8 * pose[:, 0]).long()
+        return {"expression": expression,  # as posed, an index into `EXPRESSIONS`, `[n]`
+                "actions": _draw_actions(actions, expression),  # left and right, in [0, 1], `[n, A, 2]`
+                "traits": _draw_traits(traits),  # `[n, T]`
+                "seed": (source[:, 0] * 2**24).long() * 2**24 + torch.arange(n)}  # of noise and votes, `[n]`
 
 # %% ../nbs/02_faces.ipynb #7a960b09
 class _Canvas:
@@ -144,7 +145,7 @@ def _window(c: _Canvas, top: float, bottom: float, inner: float, outer: float) -
     return _Canvas(c.layers[..., rows, columns], c.x[columns], c.y[rows], c.density)
 
 # %% ../nbs/02_faces.ipynb #1cceef42
-_SIDE = torch.tensor([-1.0, 1.0])[:, None, None]  # the sign of x on either half
+_SIDE = torch.tensor([-1.0, 1.0], device="cpu")[:, None, None]  # the sign of x on either half
 
 def _bump(at, centre, width) -> Tensor:
     "A Gaussian bump of height one: exp(−((at − centre) / width)²)."
@@ -162,7 +163,7 @@ _HAIR = ((0.07, 0.06, 0.06), (0.12, 0.08, 0.06), (0.28, 0.17, 0.10), (0.50, 0.32
 _IRIS = ((0.10, 0.07, 0.05), (0.22, 0.13, 0.07), (0.30, 0.30, 0.20), (0.35, 0.48, 0.60))
 _FIXED = {"white": (0.82, 0.82, 0.82), "tooth": (0.80, 0.79, 0.76), "black": (0.03, 0.03, 0.03),
           "cavity": (0.13, 0.03, 0.03), "tongue": (0.50, 0.20, 0.20)}
-_LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow and OpenCV
+_LUMA = torch.tensor([0.299, 0.587, 0.114], device="cpu")  # ITU-R BT.601, as in Pillow and OpenCV
 
 def _gradient(stops: tuple, t: Tensor) -> Tensor:
     "Interpolate colours `[n, 3]` between the stops at `t` in [0, 1], `[n]`."
@@ -551,5 +552,6 @@ def drawn_faces(
     channels: int = 1,  # 1 for grey, 3 for RGB
 ) -> tuple[Tensor, Tensor]:  # images uint8 `[n, C, size, size]`, votes int64 `[n, 10]`, columns as `VOTES`
     "Draw faces and the votes on them. Raises ValueError if `n`, `size` or `channels` is out of range."
-    faces = sample_faces(n, seed)
-    return draw(faces, size, channels), _vote(faces)
+    with torch.device("cpu"):
+        faces = sample_faces(n, seed)
+        return draw(faces, size, channels), _vote(faces)

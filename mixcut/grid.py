@@ -30,10 +30,10 @@ class Job(NamedTuple):
 # %% ../nbs/11_grid.ipynb #5f3c2a4e
 def _selected(name: str, asked, there) -> list:
     "A selection from `there`: a list, or text with commas; None selects all. Raises `ConfigError`."
-    asked = list(there) if asked is None else asked
-    asked = asked.split(",") if isinstance(asked, str) else asked
+    asked = list(there) if asked is None else asked.split(",") if isinstance(asked, str) else asked
+    asked = asked if isinstance(asked, (list, tuple)) else [asked]
     for one in asked:
-        if one not in there:
+        if one not in list(there):
             raise ConfigError(choose_from(name, one, there))
     return asked
 
@@ -41,8 +41,8 @@ def _root_of(data_root: str | None, dataset: str) -> str | None:
     "`<data_root>/<dataset>` if this folder exists, else `data_root`; None for drawn faces."
     if data_root is None or dataset.startswith("drawn"):
         return None
-    inner = Path(data_root).expanduser() / dataset
-    return str(inner if inner.is_dir() else data_root)
+    inner = Path(str(data_root)).expanduser() / dataset
+    return str(inner) if inner.is_dir() else data_root
 
 # %% ../nbs/11_grid.ipynb #958e8d89
 def _check_request(datasets: list, data_root: str | None, seeds: int, parameters: dict):

@@ -98,6 +98,9 @@ def _by_folder(root: Path, files: list) -> pd.DataFrame:
     folders = [path.relative_to(root).parts[:-1] for path in files]
     found = _find_splits(set(folders))
     depth = len(next(iter(found)))
+    for path in root.joinpath(*min(found)[:-1]).iterdir():
+        empty = path.is_dir() and path.name[0] != "." and path.relative_to(root).parts not in found
+        require(not (empty and _split_name(path.name)), "an empty split: add images, or remove it", path)
     table = pd.DataFrame({"path": files}, dtype=object)
     table["split"] = [found.get(parts[:depth]) for parts in folders]
     table["name"] = [where("".join(parts[depth:depth + 1])) for parts in folders]
@@ -185,7 +188,7 @@ def _to_splits(table: pd.DataFrame, images: dict, classes: tuple) -> dict:
     splits = {}
     for key, rows in table.groupby("split", sort=False):
         pixels = torch.from_numpy(np.stack([images[i] for i in rows.index]))
-        splits[key] = Split(pixels, torch.tensor(rows.label.to_numpy()), classes)
+        splits[key] = Split(pixels, torch.from_numpy(rows.label.to_numpy(copy=True)), classes)
     return splits
 
 # %% ../nbs/04_layouts.ipynb #a8fa8455
@@ -219,7 +222,7 @@ def _read_table(path, wanted: list, header: list | None = None, delimiter: str =
     require(not lacking, f"{text}. Is it {_FORM}?", path)
     require(rows, f"{where(path)} is empty. Unpack or download it again")
     for line, cells in rows:
-        text = f"{len(cells)} cells, not {len(header)}. Is the file truncated?"
+        text = f"{len(cells)} cells, not {len(header)}. Is it truncated, or another edition?"
         require(len(cells) == len(header), text, path, line)
     return pd.DataFrame([cells for _, cells in rows], [line for line, _ in rows], header)[wanted]
 
@@ -282,14 +285,20 @@ def _fer_votes(lists: pd.DataFrame, votes: Path | None) -> tuple:
     found = Found("FER+ folders", f"{RULE}; votes from {source}, by image name", source, warned=warned)
     return table[table.own].drop_duplicates(["split", "image"]), found
 
+# %% ../nbs/04_layouts.ipynb #8106d03d
+def _lacks(root: Path, files: list, what: str) -> str:
+    "An error's text: what is not in a folder, and what is."
+    there = sorted({where(path.relative_to(root).parts[0]) for path in files})
+    return f"no {what}, in {root}, which holds {', '.join(there[:9]) or 'no files'}.\n\n"
+
 # %% ../nbs/04_layouts.ipynb #931d3d86
 def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
     "FER2013Plus from folders of PNG files: table of faces, function that reads a row, `Found`."
     table = _by_folder(root, files)
     table = table.assign(image=pd.Series([where(path.name) for path in table.path], table.index, str))
     lists, pngs = table[table.image == "label.csv"], table[table.image.str.lower().str.endswith(".png")]
-    text = f"no fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes, in {root}.\n\n"
-    require(len(pngs) and (votes or len(lists)), text + recipe("fer2013plus"))
+    text = "fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes"
+    require(len(pngs) and (votes or len(lists)), _lacks(root, files, text) + recipe("fer2013plus"))
     faces, found = _fer_votes(lists, votes)
     lacking = ", ".join(sorted(set(pngs.split) - set(faces.split)))
     require(not lacking, f"no votes for the {lacking} images. Put fer2013new.csv beside the folders")
@@ -340,7 +349,7 @@ def _raf_mirror(root: Path, files: list) -> tuple:
     "RAF-DB from the common mirror: a table of faces by file name, and a `Found`. Raises `DataError`."
     table = _by_folder(root, sorted(files, key=lambda path: path.name))
     images = table[table.image & (table.name != "")]
-    text = f"no basic/{RAF_LIST}, and no class folders train/1 to train/7 only, in {root}.\n\n"
+    text = _lacks(root, files, f"basic/{RAF_LIST}, and no class folders train/1 to train/7 only")
     require("train" in set(images.split) and set(images.name) <= set("1234567"), text + recipe("rafdb"))
     lists = [path for path in files if path.name in ("train_labels.csv", "test_labels.csv")]
     warned = _left_out(files, [*images.path, *lists], "not images in class folders")
@@ -373,11 +382,11 @@ def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
     "Divide the split `all` by class: a tenth (at least one image) to valid and to test, the rest to train."
     if "all" not in set(images.split):
         return images
-    generator, split = torch.Generator().manual_seed(seed), pd.Series("train", images.index)
+    rng, split = torch.Generator().manual_seed(seed), pd.Series("train", images.index)
     for name, rows in images.groupby("name"):
         text = f"class {name} has {len(rows)} usable images, but splitting needs at least three. Add images, "
         require(len(rows) >= 3, text + "or make train/, valid/ and test/ yourself")
-        order, tenth = torch.randperm(len(rows), generator=generator).numpy(), max(1, len(rows) // 10)
+        order, tenth = torch.randperm(len(rows), generator=rng, device="cpu").numpy(), max(1, len(rows) // 10)
         split[rows.index[order[:tenth]]] = "valid"
         split[rows.index[order[tenth:2 * tenth]]] = "test"
     return images.assign(split=split)
@@ -395,8 +404,6 @@ def _list_folder(root: Path) -> tuple:
 # %% ../nbs/04_layouts.ipynb #509798bd
 def _read_folder(root: Path, progress, seed, size, channels, skip_corrupt) -> tuple:
     "Your own images, fitted to squares; `channels` None means grey if all are. Raises `DataError`."
-    valid = channels in (None, 1, 3) and isinstance(size, int) and size > 0
-    require(valid, f"channels must be 1, 3 or None, and size a number of pixels, not {channels} and {size}")
     (table, classes, warned), skipped = _list_folder(root), [] if skip_corrupt else None
     images = _read_images(table, lambda row: decode(row.path, size, channels or 3, True), progress, skipped)
     kept = table[table.index.isin(images)]

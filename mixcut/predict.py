@@ -53,12 +53,12 @@ WEIGHTS = {path.stem: path for path in sorted((files("mixcut") / "weights").glob
 
 def _read_weights(path: Path) -> Network:
     "Build a network from a safetensors file; runs no code from the file."
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "pt") as file, torch.device("cpu"):  # whatever the default device is
         weights = {name: file.get_tensor(name) for name in file.keys()}
         header = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-    if header.get("weights", digest := weights_digest(weights)) != digest:
-        raise ValueError("damaged: its weights do not match their digest; copy the file again")
-    network = Network(weights, header["classes"], header["config"], header["images"])
+        if header.get("weights", digest := weights_digest(weights)) != digest:
+            raise ValueError("damaged: its weights do not match their digest; copy the file again")
+        network = Network(weights, header["classes"], header["config"], header["images"])
     return network.eval().requires_grad_(False)
 
 # %% ../nbs/14_predict.ipynb #d103b2a6
@@ -168,7 +168,7 @@ def show_faces(photo: np.ndarray, faces: list[Face]) -> plt.Figure:
 # %% ../nbs/14_predict.ipynb #e86c3fc0
 def export_onnx(network: Network, path):
     "Write a network as an ONNX graph, `images` → `probabilities`, for any N. Needs the extra `onnx`."
-    images = torch.zeros(2, network.channels, network.size, network.size, dtype=torch.uint8)
+    images = torch.zeros(2, network.channels, network.size, network.size, dtype=torch.uint8, device="cpu")
     torch.onnx.export(network, (images,), path, input_names=["images"], output_names=["probabilities"],
                       dynamic_shapes={"images": {0: torch.export.Dim("faces")}}, dynamo=True, verbose=False)
 

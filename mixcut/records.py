@@ -100,9 +100,12 @@ def require_same(path: Path, theirs: dict, ours: dict):
 # %% ../nbs/09_records.ipynb #769c1565
 def git(*words: str) -> str | None:
     "The output of a git command in this package's checkout, or None if there is no checkout."
+    known = ("ls-files", "--error-unmatch", "__init__.py")  # a copy inside another repository is not its own
     try:
-        return subprocess.run(["git", *words], cwd=Path(mixcut.__file__).parent.parent, capture_output=True,
-                              text=True, check=True).stdout.strip()
+        for command in (known, words):
+            done = subprocess.run(["git", *command], cwd=Path(mixcut.__file__).parent, capture_output=True,
+                                  text=True, check=True)
+        return done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -117,7 +120,7 @@ def _processor() -> str:
 # %% ../nbs/09_records.ipynb #b5ef203c
 def provenance() -> dict:
     "The code, versions, machine and time of a run."
-    changed = git("status", "--porcelain", "--", "mixcut", "nbs", "settings.ini")
+    changed = git("status", "--porcelain", "--", ".", "../nbs", "../settings.ini")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed),
             "mixcut": mixcut.__version__, "python": platform.python_version(), "torch": torch.__version__,
             "torchvision": torchvision.__version__, "machine": platform.machine(), "processor": _processor(),
@@ -270,7 +273,7 @@ def _read(folder: Path) -> Run:
 def load_run(folder) -> Run:
     "Read a finished run, also of older code. Raises `RunError` if a record is missing or damaged."
     try:
-        return _read(Path(folder))
+        return _read(Path(folder).expanduser())
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise RunError(f"{folder} is not a finished run: {missing} is missing; run its cell again") from None

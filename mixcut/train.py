@@ -72,7 +72,7 @@ def crop_size(config: Config, split: Split) -> int:
 # %% ../nbs/10_train.ipynb #108b8b08
 def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
     "An epoch's batches in random order. A single last image joins the batch before: batch norm needs two."
-    batches = list(torch.randperm(n, generator=order).split(batch_size))
+    batches = list(torch.randperm(n, generator=order, device="cpu").split(batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
@@ -107,7 +107,7 @@ class State:
 # %% ../nbs/10_train.ipynb #ac027ab2
 def start(config: Config, classes: int, crop: int) -> State:
     "A new run: initial weights from the seed, on the run's device, and SGD."
-    with seeded(config.seed, "init"):
+    with seeded(config.seed, "init"), torch.device("cpu"):  # whatever the default device is
         device, precision = resolve_device(config.device), resolve_precision(config)
         model = ImprovedVGG19(classes, crop, config.width, config.dropout)
     if config.init == "identity":
@@ -146,7 +146,7 @@ def train_epoch(state: State, split: Split, config: Config, epoch: int, progress
                 progress(f"epoch {epoch} of {config.epochs}, image {sum(sizes):,} of {len(split):,}")
     losses = torch.stack(losses).cpu().double()  # in this order: MPS has no float64
     _check_finite(losses.tolist(), state.model, epoch, config.lr)
-    return float(losses @ torch.tensor(sizes, dtype=torch.float64)) / len(split)
+    return float(losses @ losses.new_tensor(sizes)) / len(split)
 
 # %% ../nbs/10_train.ipynb #8a4393b4
 def _train(state: State, train: Split, data: Dataset, config: Config, settings: dict, progress):

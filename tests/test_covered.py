@@ -10,6 +10,7 @@ import torch
 from own_code import definitions
 from scipy.stats import t as student
 from sklearn.calibration import calibration_curve
+from test_run import done, papermill
 from test_train import config, quiet
 
 from mixcut.data import load
@@ -136,6 +137,18 @@ def test_predictions_of_another_run_do_not_count(trained):
     assert (second.folder / C.COVERED).read_bytes() == right
     fit(replace(first, overwrite=True, lr=0.001), data, quiet)  # the folder now holds another run
     assert covered(first) is None
+
+
+@pytest.mark.parametrize("given, says", [
+    ({"profile": "paper"}, "no finished run of the profile paper"),
+    ({"profile": "demo", "out": "~/report"}, ""),
+])
+def test_parameters_and_a_profile_without_runs(trained, monkeypatch, given, says):
+    runs, _, made = trained
+    monkeypatch.setenv("HOME", str(runs.parent))
+    code, output = done(papermill(runs.parent, {}, "covered.ipynb", runs="~/runs", **given))
+    assert says in output and bool(code) == bool(says)
+    assert (made[0].folder / C.COVERED).exists() != bool(says) and not (runs.parent / "~").exists()
 
 
 def test_damaged_predictions_are_named(trained):

@@ -392,8 +392,9 @@ def test_roots(tmp_path, csv_root):
         refuses(first_line, name=name, root=tmp_path / "empty")
         file = csv_root / "fer2013.csv"
         refuses("fer2013.csv is not a folder", "unpacked", first_line, name=name, root=file)
+    (csv_root / "fer2013.csv").rename(csv_root / "fer2013")  # as some programs unpack it
+    refuses("no fer2013.csv with", "/csv, which holds fer2013, fer2013new.csv.", root=csv_root)
     (csv_root / "fer2013new.csv").unlink()
-    refuses("no fer2013.csv with fer2013new.csv", root=csv_root)
     refuses("no basic/EmoLabel", D.recipe("rafdb")[:40], name="rafdb", root=csv_root)
 
 
@@ -406,7 +407,15 @@ def test_names_and_options(own_root):
     refuses("'fer2013plus'", "drawn-rgb", name="fer2013plsu")
     refuses("'train'", name="drawn", trian=3)
     refuses("Known: none", name="rafdb", root=own_root, size=3)
-    refuses("whole numbers", name="drawn", train=0)
+    for name, options, says in [
+        ("drawn", [{"train": n} for n in (0, -1, True, "many", 2.5, None)], "a whole number from 1 up"),
+        ("drawn", [{"seed": n} for n in (-1, "x", 2.5, None, 2**63)], "a whole number from 0 up"),
+        ("folder", [{"size": n} for n in (0, "48", 48.0, True)], "a whole number from 1 up"),
+        ("folder", [{"channels": n} for n in (2, "3", True, 3.0)], "1, 3 or None"),
+        ("folder", [{"skip_corrupt": n} for n in ("no", 1, None)], "True or False"),
+    ]:
+        for option in options:
+            refuses(f"{min(option)} must be {says}", name=name, root=own_root, **option)
     refuses("channels must be", name="folder", root=own_root, channels=2)
     with pytest.raises(DataError, match="did you mean 'rafdb'"):
         D.recipe("raf-db")
@@ -441,6 +450,7 @@ def test_raf_counts_are_compared_class_by_class(raf_root):
     images = torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(12271, 3, 1, 1)
     exact = {"train": Split(images, labels, official_classes := D.DATASETS["rafdb"].classes)}
     assert D.differences("rafdb", exact) == ["test: missing"]
+    assert D.differences("rafdb", exact | {"valid": exact["train"]})[1] == "valid: the paper has none"
     swapped = {
         "train": Split(images, torch.cat([torch.zeros(1, dtype=torch.int64), labels[:-1]]), official_classes)
     }
@@ -569,12 +579,18 @@ def test_a_corrupt_image_is_named_or_skipped(own_root):
     got = load("folder", own_root, skip_corrupt=True)
     assert len(got.train) == 7 and got.train.labels.tolist() == [0] * 3 + [1] * 4
     skipped, copies = got.found.notes
-    assert "happy/1.png" in skipped and copies == "copies: no image is in two splits"
+    assert "happy/1.png" in skipped and copies == "copies: no image is pixel for pixel in two splits"
 
 
 def test_classes_must_be_there_and_filled(own_root):
     (own_root / "train" / ".ipynb_checkpoints").mkdir()
     load("folder", own_root)
+    (own_root / "test").rename(own_root / "tset")
+    load("folder", own_root)  # with a note; an empty folder of a split's name is no such note
+    (own_root / "test" / "sad").mkdir(parents=True)
+    refuses("own/test: an empty split", name="folder", root=own_root)
+    shutil.rmtree(own_root / "test")
+    (own_root / "tset").rename(own_root / "test")
     shutil.copytree(own_root / "test" / "sad", own_root / "test" / "angry")
     refuses("train/angry: no usable image", "from every split", name="folder", root=own_root)
     shutil.rmtree(own_root / "test" / "angry")
@@ -746,7 +762,7 @@ def test_faces_that_are_drawn_are_in_one_split(tmp_path):
     for name in ("drawn", "drawn-rgb"):
         got = load(name, train=60, test=30, **({"valid": 30} if name == "drawn" else {}))
         assert not any(mask.any() for mask in D.find_copies(got.splits).values())
-        assert got.found.notes[-1] == "copies: no image is in two splits"
+        assert got.found.notes[-1] == "copies: no image is pixel for pixel in two splits"
     assert load("drawn", train=6, valid=0, test=0).copies == {}
 
 

@@ -93,7 +93,10 @@ def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
     ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"),
     ({"seeds": "all"}, "a valid integer"), ({"epochs": 0}, "epochs"),
     ({"aug": "mixup"}, "aug is each run's own"), ({"dataset": "drawn"}, "dataset is each run's own"),
-    ({"data_options": {"root": "x"}}, "data_options has root"),
+    ({"data_options": {"root": "x"}}, "data_options has root"), ({"cells": 5}, "cells = 5"),
+    ({"data_options": {"train": "many"}}, "train must be"), ({"data_options": {"size": 48}}, "drawn 'size'"),
+    ({"datasets": {"drawn": 1}}, "datasets ="), ({"profile": ["demo"]}, "did you mean 'demo'"),
+    ({"profile": "paper", "data_root": 2024}, "data_root = 2024.*./7"),
 ])
 def test_impossible_grids(wrong, match):
     with pytest.raises(ConfigError, match=match):
@@ -125,6 +128,18 @@ def test_runs_of_other_parameters_are_refused(checkout):
     output = process.communicate(timeout=120)[0]
     assert process.returncode != 0 and "epochs = 99 there and 2 here" in output
     assert set(records(checkout)) == {"mixcut"}
+
+
+@pytest.mark.parametrize("words, says", [
+    (["runs=./r/", "reports=./x/"], "r/demo/drawn/mixcut/seed0/metrics.json"),
+    (["profil=demo"], "did you mean 'profile'"), (["reports=2024"], "reports = 2024"),
+])
+def test_what_snakemake_is_given(tmp_path, words, says):
+    """From another folder too."""
+    given = ["gflops=10", "datasets=drawn", "cells=mixcut", "seeds=1", *words]
+    command = [sys.executable, "-m", "snakemake", "-n", "-s", ROOT / "Snakefile", "--config", *given]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+    assert says in done.stdout + done.stderr and ("did you" in says or "=" in says) == bool(done.returncode)
 
 
 @pytest.mark.parametrize("splits", [("train", "valid", "test"), ("train", "test"), ("",)])

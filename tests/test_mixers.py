@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from batches import FORMS, faces, used
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import mixcut
@@ -39,6 +40,26 @@ def test_baseline_only_softens():
     images, labels = faces()
     same, soft = used("baseline")(images, labels)
     assert torch.equal(same, images) and torch.equal(soft, torch.eye(4)[labels])
+
+
+class NoFloat64(TorchDispatchMode):
+    """Apple's GPU has no float64, so no operation on images or labels may make one."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        there = [given for given in args if isinstance(given, torch.Tensor) and given.ndim > 1]
+        there = [given for given in there if given.shape[-2:] in ((12, 12), (6, 4))]
+        assert not there or not isinstance(made, torch.Tensor) or made.dtype != torch.float64, function
+        return made
+
+
+@pytest.mark.parametrize("scale", [torch.Tensor.float, lambda images: (255 * images).byte()])
+@pytest.mark.parametrize("aug, options", FORMS)
+def test_no_float64_where_the_images_are(aug, options, scale):
+    images, labels = faces()
+    images = scale(images)
+    with NoFloat64():
+        used(aug, **options)(images, labels)
 
 
 @pytest.mark.parametrize("aug, options", FORMS)

@@ -249,5 +249,9 @@ def test_home_is_understood(tmp_path, monkeypatch, weights):
 def test_parameters_are_checked():
     with pytest.raises(ConfigError, match="did you mean 'image'"):
         from_parameters({"imag": "x"}, Settings)
+    with pytest.raises(ConfigError, match="image = 2024: it must be a valid string.* -r instead of -p"):
+        from_parameters({"image": 2024}, Settings)
+    with pytest.raises(ConfigError, match="whole = 'perhaps'"):
+        from_parameters({"whole": "perhaps"}, Settings)
     with pytest.raises(ValueError, match="image\n.*valid string"):
         Settings(image=2024)

@@ -76,7 +76,7 @@ def test_the_papers_profile_is_the_papers_protocol():
 
 GIVEN = [{"epochs": 3}, {"width": "1/16"}, {"lr": 1e-05}, {"mirror": False}, {"precision": "fp32"},
          {"crop": 40}, {"grad_clamp": 0.1}, {"dataset": "drawn-rgb"}, {"schedule": "one-cycle"},
-         {"data_options": {"train": 60, "test": 20}},
+         {"dataset": "drawn", "data_options": {"train": 60, "test": 20}},
          {"epochs": 5, "aug": "mixcut", "beta": "9/64", "gamma": 1, "lam": 0.2, "best_test": True,
           "device": "cpu", "deterministic": True}]
 
@@ -118,6 +118,8 @@ def test_overrides_are_in_the_record(tmp_path):
     ({"dataset": ["drawn"]}, "dataset"), ({"dataset": {}}, "dataset"), ({"dataset": ""}, "dataset"),
     ({"runs": 2024}, "with -r instead of -p"), ({"data_root": 7}, "with -r instead of -p"),
     ({"data_options": {"root": "x"}}, "data_options has root"), ({"data_options": {1: 2}}, "data_options"),
+    ({"data_options": "{'train': 9}"}, "-y '{data_options: {train: 100}}'"),
+    ({"data_options": {"tran": 1}}, "did you mean 'train'"), ({"data_options": {"train": "x"}}, "train must"),
 ])
 def test_what_cannot_be_is_named(wrong, match):
     with pytest.raises(ConfigError, match=match):

@@ -1,6 +1,7 @@
 """What a finished run leaves: each split, its copies, its last ten epochs; and what older runs left."""
 
 import json
+import subprocess
 from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
@@ -12,7 +13,7 @@ import pytest
 import torch
 from test_train import config, dataset, quiet, split
 
-from mixcut import train
+from mixcut import records, train
 from mixcut.config import ConfigError
 from mixcut.data import Dataset, Found
 from mixcut.evaluate import PROTOCOLS, confusion, plot_curve, results, summary
@@ -20,6 +21,24 @@ from mixcut.records import CHECKPOINT, RunError, differences, load_checkpoint, l
 from mixcut.train import fit, measured_splits, start
 
 ROOT = Path(__file__).parent.parent
+
+
+def test_a_package_inside_another_repository_is_not_its_commit(tmp_path, monkeypatch):
+    """`pip install` into a project's `.venv`, as most people do."""
+    package = tmp_path / ".venv" / "mixcut"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(records.mixcut, "__file__", str(package / "__init__.py"))
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init"], [*who, "commit", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    made = records.provenance()
+    assert made["commit"] is made["dirty"] is records.git("rev-parse", "HEAD") is None
+    for words in (["add", "."], [*who, "commit", "-m", "ours"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    assert len(records.git("rev-parse", "HEAD")) == 40 and records.provenance()["dirty"] is False
+
+
 COPIES = {"valid": [0, 4], "test": [1, 2, 9]}
 
 

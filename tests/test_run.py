@@ -22,9 +22,10 @@ TINY = {"epochs": 3, "width": 0.05, "device": "cpu"}
 OPTIONS = {"data_options": {"train": 160, "valid": 40, "test": 41}}
 
 
-def papermill(folder, tiny=TINY, **parameters):
+def papermill(folder, tiny=TINY, notebook="run.ipynb", **parameters):
     """Start papermill in a folder of its own; the run folder is below it."""
-    words = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", "--no-progress-bar"]
+    notebook = str(NOTEBOOK.with_name(notebook))
+    words = [sys.executable, "-m", "papermill", notebook, "out.ipynb", "--no-progress-bar"]
     for name, value in {**tiny, **parameters}.items():
         words += ["-p", name, str(value)]
     if tiny and "dataset" not in parameters:

@@ -1,11 +1,14 @@
 """Training at the edges: odd batches, missing splits, resuming, refusing, settings that change their own."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mixcut import augment, train
 from mixcut.config import Config, ConfigError, from_parameters
@@ -326,6 +329,34 @@ def test_no_loss_is_float64_where_there_is_none(tmp_path, monkeypatch):
     step = train_step
     monkeypatch.setattr(train, "train_step", lambda *given: step(*given).as_subclass(OnMPS))
     assert fit(config(tmp_path / "b"), dataset(), quiet).history.train_loss.equals(plain.history.train_loss)
+
+
+DEFAULT = """
+import sys, torch
+torch.set_default_device(sys.argv[1])
+from mixcut.config import Config
+from mixcut.data import load
+from mixcut.faces import drawn_faces
+from mixcut.predict import load_network
+from mixcut.train import fit, forecast
+few = {"train": 40, "valid": 9, "test": 10}
+data, own = load("drawn", **few), load("folder", sys.argv[2])
+run = Config(dataset="drawn", data_options=few, epochs=2, width=0.05, device="cpu", runs=sys.argv[3])
+assert forecast(run, data)["flops"]
+print(fit(run, data).probabilities.sum(0), own.fingerprint, drawn_faces(2, 0)[1].tolist(),
+      load_network()(data.test.images[:2]).tolist())
+"""
+
+
+def test_the_default_device_changes_nothing(tmp_path):
+    """`meta` stands for cuda and mps: it does not mix with the CPU either."""
+    for name in "ab":
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for k in range(9):
+            Image.new("L", (40, 40), 20 * k + (name == "b")).save(tmp_path / "own" / name / f"{k}.png")
+    said = [subprocess.run([sys.executable, "-c", DEFAULT, device, tmp_path / "own", tmp_path / device],
+                           capture_output=True, text=True) for device in ("cpu", "meta")]
+    assert said[0].stdout and said[0].stdout == said[1].stdout, said[1].stderr
 
 
 def test_runs_may_lie_in_the_home_folder(tmp_path, monkeypatch):
