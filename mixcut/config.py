@@ -216,13 +216,13 @@ class Config(_Training):
         return {name: getattr(self, name) for name in PROTOCOL if getattr(self, name) != own.get(name)}
 
 # %% ../nbs/07_config.ipynb #f8466ad8
-def from_parameters(names: dict, make=Config, error=ConfigError):
-    "Fill the dataclass `make` with a notebook's `globals()`. Raises `error` for an unknown name."
+def from_parameters(names: dict, make=Config):
+    "Fill the dataclass `make` with a notebook's `globals()`. Raises `ConfigError`."
     kinds, known = (type(None), bool, int, float, str, list, tuple, dict), [f.name for f in fields(make)]
     given = {name: value for name, value in names.items()
              if isinstance(value, kinds) and not name.startswith("_") and name not in ("In", "Out")}
     for name in given.keys() - set(known):
-        raise error(unknown(name, known))
+        raise ConfigError(unknown(name, known))
     with _named_errors(make):
         return make(**given)
 

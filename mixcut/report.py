@@ -16,11 +16,11 @@ from itertools import chain
 from math import ceil
 from pathlib import Path
 from shutil import copytree, rmtree
-from tempfile import TemporaryFile
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pydantic
 import seaborn as sns
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
@@ -29,19 +29,16 @@ from nbconvert.filters import markdown2html
 
 import mixcut
 from .augment import examples
-from .config import BASE, PROFILES, PROTOCOL, choose_from, command
+from .config import BASE, PROFILES, PROTOCOL, ConfigError, Folder, command
 from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
 from .faces import draw, sample_faces
 from .grid import jobs
 from .paper import DATASETS, ERRATA, METHODS, TABLES, cell_name, find_cell
 from .plot import COLORS, grid, method_color, style
-from .records import load_run, write_atomically
+from .records import RunError, load_run, write_atomically
 from .stats import cell_titles, comparisons, contrast, judge
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
-class ReportError(ValueError):
-    "A report that cannot be made, or a record that cannot be used. The message says which, and what to do."
-
 class _Data(NamedTuple):
     title: str
     place: str  # the paper's data set whose tables it fills
@@ -52,7 +49,7 @@ DATA = {"fer2013plus": _Data("FER2013Plus", "fer2013plus"), "rafdb": _Data("RAF-
 
 # %% ../nbs/13_report.ipynb #eb026314
 def _check(run: Run):
-    "Raise `ReportError` if a report cannot use the record."
+    "Raise `RunError` if a report cannot use the record."
     m, seen = run.metrics, run.measured
     cell = cell_name(*(m["config"][name] for name in ("aug", "lam", "beta", "gamma")))
     last = m["splits"][m["measured"]]["protocols"]["last"]
@@ -63,7 +60,7 @@ def _check(run: Run):
         "its predictions do not match its classes": seen.probabilities.shape[1] == len(m["classes"]),
         "its accuracy does not match its predictions": abs(100 * seen.right("last").mean() - last) < 0.5}
     if failed := [reason for reason, passed in checks.items() if not passed]:
-        raise ReportError(failed[0])
+        raise RunError(failed[0])
 
 # %% ../nbs/13_report.ipynb #cca7611f
 def _circumstances(run: Run) -> str:  # JSON
@@ -590,28 +587,12 @@ def write(
     write_atomically(out / "report.html", page(f"MixCut report: {out.name}", lead, sections, out).encode())
 
 # %% ../nbs/13_report.ipynb #8814921e
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Settings:
-    "The parameters of `nbs/report.ipynb`. Raises `ReportError` for a value that cannot be used."
-    runs: str | None = None  # a folder of runs to collect; None: the repository's records
-    out: str | None = None  # the folder to write; None: show only
-    profile: str = "mini"  # a key of `mixcut.config.PROFILES`
-
-    def __post_init__(self):
-        for name in ("runs", "out"):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, str(Path(getattr(self, name)).expanduser()))
-        if self.profile not in list(PROFILES):
-            raise ReportError(choose_from("profile", self.profile, PROFILES))
-        if self.runs is not None and not Path(str(self.runs)).is_dir():
-            raise ReportError(f"runs = {self.runs!r}: no such folder. Make runs with nbs/run.ipynb, or leave "
-                              "`runs` out to show the repository's records")
-        try:
-            if self.out is not None:
-                Path(self.out).mkdir(parents=True, exist_ok=True)
-                TemporaryFile(dir=self.out).close()
-        except (OSError, TypeError) as error:
-            raise ReportError(f"out = {self.out!r}: cannot be written ({error}); choose another") from None
+    "The parameters of `nbs/report.ipynb`."
+    runs: Folder | None = None  # a folder of runs to collect; None: the repository's records
+    out: Folder | None = None  # the folder to write; None: show only
+    profile: Literal[tuple(PROFILES)] = "mini"
 
 # %% ../nbs/13_report.ipynb #d7685867
 RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz"}
@@ -624,6 +605,7 @@ def _record_folder(run: Run) -> str:
 
 def _collect(found: pd.DataFrame, source: Path, out: Path):
     "Copy the records of runs under `source` into a report's folder, replacing earlier ones."
+    out.mkdir(parents=True, exist_ok=True)
     for row in found.itertuples():
         place, home = source / row.folder, out / _record_folder(row.run)
         if not (home.exists() and home.samefile(place)):
@@ -632,16 +614,24 @@ def _collect(found: pd.DataFrame, source: Path, out: Path):
 
 # %% ../nbs/13_report.ipynb #5793d6a5
 def records(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:  # as from `load_runs`
-    "Load a report's runs. If the report is written, first copy their records into it."
+    """Load a report's runs. If the report is written, first copy their records into it.
+
+    Raises `ConfigError` for a folder that cannot be used, or that only has runs of other profiles."""
     kept = Path(mixcut.__file__).parent.parent / "reports" / settings.profile / "runs"
     source = Path(settings.runs or kept)
+    if settings.runs and not source.is_dir():
+        raise ConfigError(f"runs = {settings.runs!r}: no such folder. Make runs with nbs/run.ipynb, or leave "
+                          "`runs` out to show the repository's records")
     found, skipped = load_runs(source, settings.profile)
     profiles = sorted(set(skipped.reason.str.extract("^of another profile: (.*)")[0].dropna()))
     if settings.runs and found.empty and profiles:
-        raise ReportError(f"{source} has no runs of the profile {settings.profile!r}, only of "
+        raise ConfigError(f"{source} has no runs of the profile {settings.profile!r}, only of "
                           + ", ".join(profiles))
     if settings.out is None:
         return found, skipped
-    _collect(found, source, Path(settings.out))
+    try:
+        _collect(found, source, Path(settings.out))
+    except OSError as error:
+        raise ConfigError(f"out = {settings.out!r}: cannot be written ({error}); choose another") from None
     found, left = load_runs(Path(settings.out) / "runs", settings.profile)
     return found, pd.concat([skipped, left]).drop_duplicates(ignore_index=True)

@@ -12,11 +12,11 @@ import pytest
 
 import mixcut
 from mixcut import report as R
-from mixcut.config import from_parameters
+from mixcut.config import ConfigError, from_parameters
 from mixcut.evaluate import Predictions, Run, protocols
 from mixcut.paper import CELLS, METHODS, TABLES
 from mixcut.records import save_run
-from mixcut.report import ReportError, Settings
+from mixcut.report import Settings
 
 ROOT = Path(mixcut.__file__).parent.parent
 CLASSES = ["neutral", "happiness", "surprise", "sadness"]
@@ -263,23 +263,23 @@ def test_one_profile_at_a_time(several):
     assert len(R.load_runs(several, "digits")[0]) == 1 and len(R.load_runs(several, "demo")[0]) == 6
     assert R.load_runs(several, "demo")[1].reason.tolist() == ["of another profile: digits"]
     assert R.load_runs(several, "paper")[0].empty
-    with pytest.raises(ReportError, match="no runs of the profile 'paper', only of demo, digits"):
+    with pytest.raises(ConfigError, match="no runs of the profile 'paper', only of demo, digits"):
         R.records(Settings(runs=str(several), profile="paper"))
 
 
 @pytest.mark.parametrize("given, word", [
-    ({"runs": "no/such"}, "no such folder"), ({"profile": "../x"}, "choose from"),
-    ({"profile": []}, "choose from"),
-    ({"out": "/proc/nothing"}, "written"), ({"rnus": "x"}, "did you mean 'runs'"), ({"runs": 3}, "folder")])
+    ({"runs": "no/such"}, "no such folder"), ({"profile": "../x"}, "profile"),
+    ({"profile": []}, "profile"),
+    ({"out": "/proc/nothing"}, "written"), ({"rnus": "x"}, "did you mean 'runs'"), ({"runs": 3}, "valid string")])
 def test_bad_parameters_are_refused(given, word):
-    with pytest.raises(ReportError, match=re.escape(word)):
-        from_parameters(given, Settings, ReportError)
+    with pytest.raises(ConfigError, match=re.escape(word)):
+        R.records(from_parameters(given, Settings))
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(ReportError, match="written"):
-        Settings(out=str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="written"):
+        R.records(Settings(out=str(tmp_path / "out")))
 
 
 def written(out):
