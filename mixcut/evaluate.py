@@ -141,7 +141,7 @@ def results(run: Run) -> pd.DataFrame:  # a row for each split and protocol
 # %% ../nbs/08_evaluate.ipynb #72530b28
 def summary(run: Run) -> str:
     "A one-line summary of a run."
-    m, protocol = run.metrics, "last10" if len(run.history) >= 10 else "last"
+    m, protocol = run.metrics, "last10" if run.score("last10") is not None else "last"
     facts, without = m["splits"][m["measured"]], run.score(protocol, copies=False)
     said = [f"{m['cell']}, seed {m['seed']}: {run.score(protocol):.2f} % of {facts['n']:,} {m['measured']} "
             f"images are correct ({protocol})"]

@@ -173,8 +173,7 @@ def work(config: Config, images: dict, classes: int, crop: int) -> dict:
     names = [name for name in ("valid", "test") if images.get(name)]
     passes = sum(images[name] for name in names[:1]) * config.epochs  # one crop of the monitored split
     for name in names:  # ten crops in the last epochs, or in all
-        late = 10 if config.epochs >= 10 else 1
-        epochs = config.epochs if config.best_test and name == names[-1] else late
+        epochs = config.epochs if config.best_test and name == names[-1] else config.late
         passes += (10 if config.mirror else 5) * images[name] * epochs
     return {"training_flops": training, "flops": training + full["forward"] * passes}
 

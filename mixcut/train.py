@@ -223,7 +223,7 @@ def _scores(logits: Tensor, data: Dataset, name: str) -> dict:
 # %% ../nbs/10_train.ipynb #1f9c1cac
 def measure(state: State, data: Dataset, config: Config, epoch: int) -> dict:
     "An epoch's accuracies: one crop on the monitored split, ten crops wherever a protocol needs them."
-    names, late = measured_splits(data), epoch > config.epochs - (10 if config.epochs >= 10 else 1)
+    names, late = measured_splits(data), epoch > config.epochs - config.late
     monitored = data.splits[names[0]]
     logits = _logits(state, monitored, config, 1)
     row = {"monitor_accuracy": accuracy(average(logits), monitored.labels)}
