@@ -464,6 +464,9 @@ def findings(
             sentences.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points (n = {row.n}).")
         sentences += _limits(own, profile) if dataset in DATASETS else []
     about = conditions(found[found.other == ""]) if sentences else "No runs yet."
+    places = [own["dataset"] for own in PROFILES[profile].places.values()]
+    if missing := [DATA[name].title for name in places if sentences and name not in set(found.dataset)]:
+        about += f" No runs yet on {' and '.join(missing)}."
     return "\n".join([about, "", *(f"- {sentence}" for sentence in sentences)])
 
 # %% ../nbs/13_report.ipynb #72300f46
@@ -526,13 +529,14 @@ def contents(
     style()
     own, others = found[found.other == ""], found[found.other != ""]
     runs = with_grid(own, profile)
-    rows = pd.concat([judged(own, dataset) for dataset in runs.dataset.unique()], ignore_index=True)
+    there = runs[runs.dataset.isin(own.dataset) | own.empty]  # tables of dashes would hide the others
+    rows = pd.concat([judged(own, dataset) for dataset in there.dataset.unique()], ignore_index=True)
     conclusions = rows[rows.kind == "conclusion"].drop(columns="kind")
     claims = rows[rows.kind == "claim"].drop(columns=["kind", "the paper concludes"])
     datasets = own.groupby("dataset", sort=False)
     sections = {
         "Results": [_item("conclusions", conclusions), _item("claims", claims)],
-        "The paper's tables": [item for k in TABLES for item in _tables(own, runs, k)],
+        "The paper's tables": [item for k in TABLES for item in _tables(own, there, k)],
         "Figures": [*(item for name, group in datasets for item in _figures(group, name)),
                     _item("figure-1", _figure_1())],
         "Protocols": [_item("protocols", protocol_table(own)), _item("others", others_table(others))]}

@@ -120,7 +120,7 @@ def test_splits_of_every_layout(request, tmp_path):
     check(request, "splits", splits(tmp_path))
 
 
-@pytest.mark.parametrize("name, least", [("older-votes", 7), ("demo", 34), ("digits", 25), ("fast", 13)])
+@pytest.mark.parametrize("name, least", [("older-votes", 7), ("demo", 34), ("digits", 25)])
 def test_old_records_load(name, least):
     runs = [load_run(path.parent) for path in sorted(REPORTS.glob(f"{name}/**/metrics.json"))]
     assert len(runs) >= least

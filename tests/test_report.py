@@ -20,7 +20,7 @@ from mixcut.report import Settings
 
 ROOT = Path(mixcut.__file__).parent.parent
 CLASSES = ["neutral", "happiness", "surprise", "sadness"]
-TABLES_WRITTEN = [*(f"table-{k}" for k in range(2, 7)), "conclusions", "claims", "errata", "others",
+TABLES_WRITTEN = [*(f"table-{k}" for k in (2, 4, 5, 6)), "conclusions", "claims", "errata", "others",
                   "protocols", "progress", "recall-drawn", "runs", "skipped"]
 FIGURES_WRITTEN = ["figure-1", *(f"{kind}-drawn" for kind in ("accuracy", "curves", "confusion"))]
 PROMISED = {"report.html",
@@ -351,7 +351,7 @@ def test_the_notebook(several, tmp_path):
     papermill.execute_notebook(ROOT / "nbs/report.ipynb", tmp_path / "out.ipynb", given, progress_bar=False,
                                cwd=tmp_path)
     assert written(out) == PROMISED
-    assert "drawn faces" in (out / "report.html").read_text()
+    assert "No runs yet on drawn faces in colour." in (out / "report.html").read_text()
     assert str(tmp_path) not in (out / "report.html").read_text()
     outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
     assert not [o for o in outputs if o.output_type in ("stream", "error")]
