@@ -6,7 +6,6 @@
 __all__ = ['DataError', 'DataWarning', 'Split', 'Dataset', 'majority', 'load']
 
 # %% ../nbs/03_data.ipynb #1520fe76
-import difflib
 import hashlib
 import json
 import os
@@ -36,7 +35,6 @@ def where(path, line: int | None = None) -> str:
     name = os.fsencode(name).decode("utf-8", "replace")  # a file's name need not be valid text
     return name + (f", line {line}" if line else "")
 
-# %% ../nbs/03_data.ipynb #1b6e4766
 def require(condition, text: str, path=None, line: int | None = None):
     "Raise `DataError` with the text, after the place if one is given, unless the condition holds."
     if not condition:
@@ -208,23 +206,18 @@ def split_seed(seed: int, split: str) -> int:
     "A seed for drawing one split, different for each split and each data seed."
     return int(np.random.SeedSequence([seed, ("train", "valid", "test").index(split)]).generate_state(1)[0])
 
-# %% ../nbs/03_data.ipynb #7cc3f30e
-def _draw_split(facts, count: int, seed: int) -> Split:
-    "Draw faces in the shape of a data set of the paper; faces that have no label there are removed."
-    images, votes = drawn_faces(count, seed, facts.size, facts.channels)
-    places = [facts.classes.index(name) if name in facts.classes else -1 for name in VOTES]
-    labels = torch.tensor(places, device="cpu")[majority(votes)[0]]
-    return Split(images[labels >= 0], labels[labels >= 0], facts.classes)
-
 # %% ../nbs/03_data.ipynb #1cdf76a3
 def _draw_splits(name: str, progress, seed: int, **sizes) -> tuple:
-    "Draw the splits of `drawn` or `drawn-rgb`: name → `Split`, and a `Found`."
+    "Draw faces in the shape of a data set of the paper: split's name → `Split`, and a `Found`."
     facts = DATASETS["rafdb" if name == "drawn-rgb" else "fer2013plus"]
     rule = RULE if "contempt" in facts.classes else RULE + ", and contempt too"
     splits, found, done = {}, Found(f"drawn faces, seed {seed}", rule, "mixcut.faces"), 0
+    places = [facts.classes.index(vote) if vote in facts.classes else -1 for vote in VOTES]
     sizes = {key: count for key, count in sizes.items() if count}
     for key, count in sizes.items():
-        splits[key] = _draw_split(facts, count, split_seed(seed, key))
+        images, votes = drawn_faces(count, split_seed(seed, key), facts.size, facts.channels)
+        labels = torch.tensor(places, device="cpu")[majority(votes)[0]]
+        splits[key] = Split(images[labels >= 0], labels[labels >= 0], facts.classes)
         found.notes.append(f"{key}: {count - len(splits[key]):,} of {count:,} faces removed")
         done += count
         if progress:
@@ -232,7 +225,7 @@ def _draw_splits(name: str, progress, seed: int, **sizes) -> tuple:
     return splits, found
 
 # %% ../nbs/03_data.ipynb #12282811
-_RECIPES = {
+RECIPES = {  # how to get a data set, where to put it, and on what terms it may be used
     "fer2013plus": """FER2013Plus combines the faces of FER2013 with the votes of FER+.
 1. Faces: fer2013.csv (in fer2013.tar.gz) or icml_face_data.csv from Kaggle, "Challenges in Representation
    Learning: Facial Expression Recognition Challenge" (2013). Collected from the web: research use only.
@@ -250,30 +243,18 @@ The common mirror works too:   root/DATASET/train/1/*.jpg to root/DATASET/train/
 or root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 }
 
-# %% ../nbs/03_data.ipynb #8079ad4b
-def _check_name(name: str, names, what: str):
-    "Raise `DataError`, with the nearest known name, unless it is one of `names`."
-    near = difflib.get_close_matches(str(name), names, 1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    require(name in names, f"unknown {what} {name!r}{hint}. Known: {', '.join(names) or 'none'}")
-
 # %% ../nbs/03_data.ipynb #3d67713f
 def check_options(name: str, options: dict):
     "Raise `DataError` unless these are options of a data set, each of the right type and range."
     for option, value in options.items():
-        _check_name(option, _OPTIONS[name], f"option of {name}")
+        known = ", ".join(_OPTIONS[name]) or "none"
+        require(option in _OPTIONS[name], f"unknown option of {name} {option!r}. Known: {known}")
         low, whole = int(option in ("train", "size")), type(value) is int
         count = f"a whole number from {low} up", whole and low <= value < 2**63
         others = {"channels": ("1, 3 or None", value is None or whole and value in (1, 3)),
                   "skip_corrupt": ("True or False", type(value) is bool)}
         what, valid = others.get(option, count)
         require(valid, f"{option} must be {what}, not {value!r}")
-
-# %% ../nbs/03_data.ipynb #e4ef69b5
-def recipe(name: str) -> str:
-    "How to get a data set, where to put it, and on what terms it may be used. Raises `DataError`."
-    _check_name(name, _RECIPES, "recipe")
-    return _RECIPES[name]
 
 # %% ../nbs/03_data.ipynb #a6add8f0
 def _finish(data: Dataset):
@@ -295,7 +276,7 @@ def _read_disk(name: str, root, progress, **options) -> tuple:
     from mixcut.layouts import READERS  # here, since layouts imports this module
     place = None if root is None else Path(root).expanduser()
     text = f"{name} needs a root, the unpacked folder; {place and place.absolute()} is not a folder"
-    require(place is not None and place.is_dir(), f"{text}.\n\n{_RECIPES[name]}")
+    require(place is not None and place.is_dir(), f"{text}.\n\n{RECIPES[name]}")
     return READERS[name](place, progress, **options)
 
 # %% ../nbs/03_data.ipynb #1bbf88b1
@@ -306,7 +287,7 @@ def load(
     **options,  # drawn: seed, train, valid, test; folder: seed, size, channels, skip_corrupt
 ) -> Dataset:
     "Load a data set. Raises `DataError`; warns about what is left out and counts unlike the paper's."
-    _check_name(name, NAMES, "data set")
+    require(name in NAMES, f"unknown data set {name!r}. Known: {', '.join(NAMES)}")
     check_options(name, options)
     options = _OPTIONS[name] | options
     if name.startswith("drawn"):

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import functional as F
 
-from .data import RULE, DataError, DataWarning, Found, Split, majority, recipe, require, where
+from .data import RECIPES, RULE, DataError, DataWarning, Found, Split, majority, require, where
 from .faces import EXPRESSIONS, VOTES
 from .paper import DATASETS
 
@@ -298,7 +298,7 @@ def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
     table = table.assign(image=pd.Series([where(path.name) for path in table.path], table.index, str))
     lists, pngs = table[table.image == "label.csv"], table[table.image.str.lower().str.endswith(".png")]
     text = "fer2013.csv with fer2013new.csv, and no FER2013Train/*.png with votes"
-    require(len(pngs) and (votes or len(lists)), _lacks(root, files, text) + recipe("fer2013plus"))
+    require(len(pngs) and (votes or len(lists)), _lacks(root, files, text) + RECIPES["fer2013plus"])
     faces, found = _fer_votes(lists, votes)
     lacking = ", ".join(sorted(set(pngs.split) - set(faces.split)))
     require(not lacking, f"no votes for the {lacking} images. Put fer2013new.csv beside the folders")
@@ -350,7 +350,7 @@ def _raf_mirror(root: Path, files: list) -> tuple:
     table = _by_folder(root, sorted(files, key=lambda path: path.name))
     images = table[table.image & (table.name != "")]
     text = _lacks(root, files, f"basic/{RAF_LIST}, and no class folders train/1 to train/7 only")
-    require("train" in set(images.split) and set(images.name) <= set("1234567"), text + recipe("rafdb"))
+    require("train" in set(images.split) and set(images.name) <= set("1234567"), text + RECIPES["rafdb"])
     lists = [path for path in files if path.name in ("train_labels.csv", "test_labels.csv")]
     warned = _left_out(files, [*images.path, *lists], "not images in class folders")
     found = Found("RAF-DB, the mirror", "labels 1 to 7", "the folders' names", warned=warned)
@@ -369,7 +369,7 @@ def _read_rafdb(root: Path, progress) -> tuple:
 def _check_classes(splits: set, classes: list, images: pd.DataFrame):
     "Raise `DataError` for fewer than two classes, names that cannot be used, or a class without images."
     text = f"{len(classes)} class folders, but it takes at least two. Make one per class, in each split.\n\n"
-    require(len(classes) > 1, text + recipe("folder"))
+    require(len(classes) > 1, text + RECIPES["folder"])
     odd = [name for name in classes if "\N{REPLACEMENT CHARACTER}" in name or _split_name(name)]
     require(not odd, f"class folders {', '.join(odd)} look like splits, or are not UTF-8 text. Rename them")
     filled = set(zip(images.split, images.name, strict=True))

@@ -119,7 +119,7 @@ def test_overrides_are_in_the_record(tmp_path):
     ({"runs": 2024}, "with -r instead of -p"), ({"data_root": 7}, "with -r instead of -p"),
     ({"data_options": {"root": "x"}}, "data_options has root"), ({"data_options": {1: 2}}, "data_options"),
     ({"data_options": "{'train': 9}"}, "-y '{data_options: {train: 100}}'"),
-    ({"data_options": {"tran": 1}}, "did you mean 'train'"), ({"data_options": {"train": "x"}}, "train must"),
+    ({"data_options": {"tran": 1}}, "of drawn 'tran'"), ({"data_options": {"train": "x"}}, "train must"),
 ])
 def test_what_cannot_be_is_named(wrong, match):
     with pytest.raises(ConfigError, match=match):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mixcut.data import recipe
+from mixcut.data import RECIPES
 
 NOTEBOOK = Path(__file__).parent.parent / "nbs" / "run.ipynb"
 TINY = {"epochs": 3, "width": 0.05, "device": "cpu"}
@@ -101,7 +101,7 @@ def test_a_profiles_name_is_the_whole_protocol(tmp_path):
     """Stopped by the missing data, after it has shown what it would do."""
     code, output = done(papermill(tmp_path, tiny={}, profile="paper"))
     assert code != 0 and "DataError" in output and "fer2013plus needs a root" in output
-    assert recipe("fer2013plus").splitlines()[0] in output and not (tmp_path / "runs").exists()
+    assert RECIPES["fer2013plus"].splitlines()[0] in output and not (tmp_path / "runs").exists()
     page = (tmp_path / "out.ipynb").read_text().replace("\\n", "").replace('\\"', '"')
     shown = re.findall(r"<td[^>]*>([^<]*)</td>", page)
     rows = {tuple(shown[k:k + 3]) for k in range(0, len(shown) - 2, 3)}
