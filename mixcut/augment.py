@@ -7,7 +7,6 @@ __all__ = ['AugmentError', 'random_crop', 'ten_crop', 'Draw', 'Cutout', 'Mixup',
            'HideAndSeek', 'make_transform']
 
 # %% ../nbs/05_augment.ipynb #b9bfa810
-import math
 import pickle
 from collections import UserDict
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import ten_crop as _ten_crop
@@ -49,8 +47,6 @@ def random_crop(
 # %% ../nbs/05_augment.ipynb #4b3243e7
 def ten_crop(images: Tensor, size: int) -> Tensor:  # `[B, C, H, W]` → `[10, B, C, size, size]`
     "The ten test crops (Section 3.1): four corners and the centre, then their mirrors."
-    height, width = images.shape[-2:]
-    _require(size <= min(height, width), f"a crop of {size} pixels does not fit into {height}×{width}")
     return torch.stack(_ten_crop(images, [size, size]))
 
 # %% ../nbs/05_augment.ipynb #bfa3cfa2
@@ -83,9 +79,8 @@ class Draw:
     hidden: Tensor | None = None  # bool `[B, H, W]`: the hidden pixels, if they are not a box
 
     def __post_init__(self):
-        if is_compiling() or not self.used.all():
-            self.lam = torch.where(self.used, self.lam, 1.0)
-            self.box = torch.where(self.used[:, None], self.box, 0)
+        self.lam = torch.where(self.used, self.lam, 1.0)
+        self.box = torch.where(self.used[:, None], self.box, 0)
 
     @property
     def area(self) -> Tensor:  # float64 `[n]`: the share of the image that is covered, after clipping
@@ -100,16 +95,10 @@ def _box(start: Tensor, end: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
     ends = torch.stack([start, end], 2).clamp(0, 1) * torch.tensor(size, device="cpu")[:, None]
     return ends.round().long().view(-1, 4)
 
-# %% ../nbs/05_augment.ipynb #482fd14b
 def _square(share: Tensor, center: Tensor, size: tuple) -> Tensor:  # int64 `[n, 4]`
     "The box of area share β `[n]` around centres `[n, 2]` in [0, 1] (Algorithm 1, lines 9–16, corrected)."
-    if len(share) != 1 or is_compiling():
-        half = share.sqrt()[:, None] / 2
-        return _box(center - half, center + half, size)
-    half, [(y, x)] = math.sqrt(share.item()) / 2, center.tolist()  # plain numbers are faster for one square
-    rows, columns = (max(y - half, 0), min(y + half, 1)), (max(x - half, 0), min(x + half, 1))
-    ends = [size[0] * end for end in rows] + [size[1] * end for end in columns]
-    return torch.tensor([[round(end) for end in ends]], device="cpu")
+    half = share.sqrt()[:, None] / 2
+    return _box(center - half, center + half, size)
 
 # %% ../nbs/05_augment.ipynb #d35d49f6
 def _mask(drawn: Draw, images: Tensor) -> Tensor:  # bool `[n, 1, H, W]`, video `[n, 1, 1, H, W]`
@@ -324,13 +313,8 @@ class CutMix(_Mixer):
         return drawn
 
     def apply(self, images, labels, drawn):
-        soft = _mix(labels, drawn.order, drawn.lam)
-        if len(drawn.box) != 1 or is_compiling():
-            return _mix(images, drawn.order, _mask(drawn, images)), soft
-        new, [(top, bottom, left, right)] = images.clone(), drawn.box.tolist()  # one square is a slice
-        patch = images[..., top:bottom, left:right]
-        new[..., top:bottom, left:right] = patch.index_select(0, drawn.order.to(images.device))
-        return new, soft
+        pasted = _mix(images, drawn.order, _mask(drawn, images))
+        return pasted, _mix(labels, drawn.order, drawn.lam)
 
 # %% ../nbs/05_augment.ipynb #66d3082c
 @dataclass(eq=False, kw_only=True)
