@@ -51,7 +51,6 @@ def accuracy(probabilities: Tensor, labels: Tensor) -> float:  # `[N, K]` and `[
     "The share of images whose most probable class is the label; NaN if there are none."
     return 100 * (probabilities.argmax(1) == labels.cpu()).double().mean().item()
 
-# %% ../nbs/08_evaluate.ipynb #4cfe6f0b
 def accuracy_interval(percent: float, n: int) -> tuple[float, float]:  # per cent
     "The 95 % Wilson interval of an accuracy on `n` images: the uncertainty due to the test split alone."
     interval = binomtest(round(percent * n / 100), n).proportion_ci(method="wilson")
@@ -158,7 +157,6 @@ def confusion(run: Run) -> pd.DataFrame:  # counts, labels × predictions
     np.add.at(counts, (run.labels, run.probabilities.argmax(1)), 1)
     return pd.DataFrame(counts, pd.Index(classes, name="label"), pd.Index(classes, name="prediction"))
 
-# %% ../nbs/08_evaluate.ipynb #ef5b2df0
 def plot_confusion(counts: pd.DataFrame, ax=None, title: str = ""):
     "Plot a confusion matrix, each row as a percentage of its label; the diagonal is the recall."
     ax = ax if ax is not None else plt.figure(figsize=(3.6, 3.2)).gca()
