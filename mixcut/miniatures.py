@@ -23,7 +23,6 @@ def write_votes(path, votes, usage: list, names: list | None = None):
     table.insert(0, "Usage", usage)
     table.to_csv(path, index=False)
 
-# %% ../nbs/miniatures.ipynb #fc7fc250
 def write_fer_csv(root: Path, images, votes, usage: list, icml: bool = False):
     "Faces uint8 `[N, 1, 48, 48]` as `fer2013.csv`, or as `icml_face_data.csv`, and FER+'s votes."
     root.mkdir(parents=True, exist_ok=True)
