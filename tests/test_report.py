@@ -269,8 +269,8 @@ def test_one_profile_at_a_time(several):
 
 @pytest.mark.parametrize("given, word", [
     ({"runs": "no/such"}, "no such folder"), ({"profile": "../x"}, "profile"),
-    ({"profile": []}, "profile"),
-    ({"out": "/proc/nothing"}, "written"), ({"rnus": "x"}, "did you mean 'runs'"), ({"runs": 3}, "valid string")])
+    ({"profile": []}, "profile"), ({"out": "/proc/nothing"}, "written"),
+    ({"rnus": "x"}, "did you mean 'runs'"), ({"runs": 3}, "valid string")])
 def test_bad_parameters_are_refused(given, word):
     with pytest.raises(ConfigError, match=re.escape(word)):
         R.records(from_parameters(given, Settings))
