@@ -38,10 +38,6 @@ def nearest(name, names) -> str:
     near = difflib.get_close_matches(str(name).lower(), names, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
-def choose_from(name: str, value, names) -> str:
-    "The error message for a value that is not one of `names`."
-    return f"{name} = {value!r}: choose from {', '.join(names)}{nearest(value, names)}"
-
 def unknown(name: str, known) -> str:
     "The error message for an unknown parameter."
     return f"{name} is not a parameter{nearest(name, known) or '.'} The parameters are: {', '.join(known)}"
@@ -138,9 +134,9 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(there[0] if name == "auto" else name)
 
 # %% ../nbs/07_config.ipynb #2d02eeb3
-_checked = dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+checked = dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})  # a notebook's parameters
 
-@_checked
+@checked
 class _Subject:
     "What is run, and where."
     profile: Literal[tuple(PROFILES)] = "quick"  # a preset; its runs share a folder
@@ -168,7 +164,7 @@ class _Subject:
         return Path(self.runs) / self.profile / self.dataset / self.cell / f"seed{self.seed}"
 
 # %% ../nbs/07_config.ipynb #9febc5b3
-@_checked
+@checked
 class _Training(_Subject):
     "How the network is trained; None is the profile's value."
     data_options: dict[str, Any] | None = None  # further arguments of `mixcut.data.load`
@@ -199,8 +195,6 @@ class Config(_Training):
             for name, value in preset(self.profile, self.dataset).items():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
-            if clash := {"name", "root", "progress"} & (self.data_options or {}).keys():
-                raise ConfigError(f"data_options has {min(clash)}: use dataset and data_root")
             check_options(self.dataset, self.data_options or {})
             resolve_device(self.device)
             self.transform(1)  # rejects a λ or β that the method does not have
@@ -223,12 +217,10 @@ class Config(_Training):
 
 # %% ../nbs/07_config.ipynb #f8466ad8
 def from_parameters(names: dict, make=Config):
-    "Fill the dataclass `make` with a notebook's `globals()`. Raises `ConfigError`."
-    kinds, known = (type(None), bool, int, float, str, list, tuple, dict), [f.name for f in fields(make)]
+    "Fill a dataclass made by `checked` with a notebook's `globals()`. Raises `ConfigError`."
+    kinds = (type(None), bool, int, float, str, list, tuple, dict)
     given = {name: value for name, value in names.items()
              if isinstance(value, kinds) and not name.startswith("_") and name not in ("In", "Out")}
-    for name in given.keys() - set(known):
-        raise ConfigError(unknown(name, known))
     with _named_errors(make):
         return make(**given)
 

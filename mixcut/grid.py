@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .config import PROFILES, Config, ConfigError, choose_from
+from .config import PROFILES, Config, ConfigError, nearest
 from .data import drawn_sizes
 from .layouts import folder_sizes
 from .paper import CELLS, DATASETS, Cell
@@ -34,7 +34,7 @@ def _selected(name: str, asked, there) -> list:
     asked = asked if isinstance(asked, (list, tuple)) else [asked]
     for one in asked:
         if one not in list(there):
-            raise ConfigError(choose_from(name, one, there))
+            raise ConfigError(f"{name} = {one!r}: choose from {', '.join(there)}{nearest(one, there)}")
     return asked
 
 def _root_of(data_root: str | None, dataset: str) -> str | None:

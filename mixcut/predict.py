@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
-from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .augment import ten_crop, to_float
+from .config import checked
 from .data import DataError
 from .layouts import decode, fit_square
 from .model import ImprovedVGG19, folded
@@ -173,7 +173,7 @@ def export_onnx(network: Network, path):
                       dynamic_shapes={"images": {0: torch.export.Dim("faces")}}, dynamo=True, verbose=False)
 
 # %% ../nbs/14_predict.ipynb #442c542c
-@dataclass(frozen=True)
+@checked
 class Settings:
     "The parameters of `nbs/predict.ipynb`."
     image: str | None = None  # an image file; None: matplotlib's photo of Grace Hopper

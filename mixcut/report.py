@@ -20,7 +20,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pydantic
 import seaborn as sns
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
@@ -29,7 +28,7 @@ from nbconvert.filters import markdown2html
 
 import mixcut
 from .augment import examples
-from .config import BASE, PROFILES, PROTOCOL, ConfigError, Folder, command
+from .config import BASE, PROFILES, PROTOCOL, ConfigError, Folder, checked, command
 from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
 from .faces import draw, sample_faces
 from .grid import jobs
@@ -591,7 +590,7 @@ def write(
     write_atomically(out / "report.html", page(f"MixCut report: {out.name}", lead, sections, out).encode())
 
 # %% ../nbs/13_report.ipynb #8814921e
-@pydantic.dataclasses.dataclass(frozen=True)
+@checked
 class Settings:
     "The parameters of `nbs/report.ipynb`."
     runs: Folder | None = None  # a folder of runs to collect; None: the repository's records

@@ -117,7 +117,7 @@ def test_overrides_are_in_the_record(tmp_path):
     ({"profile": {}}, "it must be 'quick'"), ({"profile": 2024}, "it must be 'quick'"),
     ({"dataset": ["drawn"]}, "dataset"), ({"dataset": {}}, "dataset"), ({"dataset": ""}, "dataset"),
     ({"runs": 2024}, "with -r instead of -p"), ({"data_root": 7}, "with -r instead of -p"),
-    ({"data_options": {"root": "x"}}, "data_options has root"), ({"data_options": {1: 2}}, "data_options"),
+    ({"data_options": {"root": "x"}}, "unknown option .* 'root'"), ({"data_options": {1: 2}}, "data_options"),
     ({"data_options": "{'train': 9}"}, "-y '{data_options: {train: 100}}'"),
     ({"data_options": {"tran": 1}}, "of drawn 'tran'"), ({"data_options": {"train": "x"}}, "train must"),
 ])
