@@ -68,10 +68,6 @@ def rates():
     return found
 
 
-def reserve(what):
-    return lambda wildcards: resources(job_of(wildcards), rates())[what]
-
-
 localrules: all, report, so_far
 
 
@@ -89,8 +85,8 @@ rule cell:
         given=lambda wildcards: json.dumps(given(job_of(wildcards).config)),
     threads: int(config.get("threads", 1))
     resources:
-        runtime=reserve("runtime"),
-        mem_mb=reserve("mem_mb"),
+        runtime=lambda wildcards: resources(job_of(wildcards), rates())["runtime"],
+        mem_mb=lambda wildcards: resources(job_of(wildcards), rates())["mem_mb"],
         gpu=int(config.get("gpus", 0)),
     shell: RUN + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 

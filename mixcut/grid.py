@@ -141,17 +141,12 @@ def _state_of(job: Job) -> str:
 # %% ../nbs/11_grid.ipynb #2e3dfd0f
 def progress(
     grid: list[Job],
-    done=(),  # (data set, cell, seed) of runs already known to be done
-    look: bool = True,  # look in the folders of the others
 ) -> pd.DataFrame:  # a row per cell; columns data set, cell, done, under way, failed, missing
     "The state of a grid: its runs counted by state."
-    rows, states = [], ["done", "under way", "failed", "missing"]
-    for job in grid:
-        row = (job.config.dataset, job.config.cell, job.config.seed)
-        state = _state_of(job) if look else "missing"
-        rows.append((*row, "done" if row in done else state))
-    frame = pd.DataFrame(rows, columns=["data set", "cell", "seed", "state"])
+    rows = [(job.config.dataset, job.config.cell, _state_of(job)) for job in grid]
+    frame = pd.DataFrame(rows, columns=["data set", "cell", "state"])
     counts = frame.groupby(["data set", "cell"], sort=False).state.value_counts().unstack(fill_value=0)
+    states = ["done", "under way", "failed", "missing"]
     return counts.reindex(columns=states, fill_value=0).rename_axis(columns=None).reset_index()
 
 # %% ../nbs/11_grid.ipynb #2848adde
