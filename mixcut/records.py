@@ -209,11 +209,6 @@ def save_run(run: Run, folder):
         write_atomically(Path(folder) / name, content)
 
 # %% ../nbs/09_records.ipynb #57313425
-def _split_facts(history: pd.DataFrame, name: str, seen: Predictions, selects: bool) -> dict:
-    return {"n": len(seen.labels), "copies": int(seen.copies.sum()),
-            "protocols": protocols(history, f"{name}_accuracy", selects),
-            "without_copies": protocols(history, f"{name}_without_copies", selects)}
-
 def _cost(history: pd.DataFrame, data, config: Config, crop: int) -> dict:
     "A run's cost: seconds, training images per second, floating-point operations of training."
     images, seconds = {"train": len(data.train)}, history.train_seconds.sum()
@@ -228,8 +223,10 @@ def finish(state, data, config: Config, settings: dict) -> Run:
     names = [name for name in data.splits if name != "train"]
     for name in names:
         logits = [found[name] for found in state.logits if name in found]
-        predictions[name] = Predictions.of(logits, data.splits[name].labels, data.copies[name])
-        splits[name] = _split_facts(history, name, predictions[name], name != names[0])
+        predictions[name] = seen = Predictions.of(logits, data.splits[name].labels, data.copies[name])
+        splits[name] = {"n": len(seen.labels), "copies": int(seen.copies.sum()),
+                        "protocols": protocols(history, f"{name}_accuracy", name != names[0]),
+                        "without_copies": protocols(history, f"{name}_without_copies", name != names[0])}
     by_logits = accuracy(state.logits[-1][names[-1]].mean(0), data.splits[names[-1]].labels)
     metrics = {"profile": config.profile, "overrides": config.overrides, "dataset": config.dataset,
                "label_source": data.found.label_source, "cell": config.cell, "seed": config.seed,
