@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from itertools import chain
-from math import ceil
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Literal, NamedTuple
@@ -47,12 +46,13 @@ DATA = {"fer2013plus": _Data("FER2013Plus", "fer2013plus"), "rafdb": _Data("RAF-
         "folder": _Data("our own images", "fer2013plus")}
 
 # %% ../nbs/13_report.ipynb #eb026314
-def _check(run: Run):
+def _check(run: Run, profile: str):
     "Raise `RunError` if a report cannot use the record."
     m, seen = run.metrics, run.measured
     cell = cell_name(*(m["config"][name] for name in ("aug", "lam", "beta", "gamma")))
     last = m["splits"][m["measured"]]["protocols"]["last"]
     checks = {
+        f"of another profile: {m['profile']}": m["profile"] == profile,
         f"unknown data set {m['dataset']!r}": m["dataset"] in DATA,
         f"unknown method {m['config']['aug']!r}": m["config"]["aug"] in METHODS,
         f"its cell {m['cell']!r} does not match its parameters": m["cell"] == cell,
@@ -92,15 +92,15 @@ def _row(run: Run) -> dict:
 _COLUMNS = ["dataset", "cell", "seed", "profile", *SCORES, "votes", "overrides", "hours", "images a second",
             "processor", "finished", "commit", "command", "circumstances", "run", "folder"]
 
-def _read_runs(folder: Path) -> tuple[pd.DataFrame, list]:  # `_COLUMNS`; (folder, reason) of those skipped
-    "Every run under a folder."
+def _read_runs(folder: Path, profile: str) -> tuple[pd.DataFrame, list]:  # `_COLUMNS`; (folder, reason)
+    "Every run of a profile under a folder, and what is skipped."
     rows, skipped = [], []
     places = {path.parent for path in folder.rglob("metrics.json")} | set(folder.rglob("seed*"))
     for place in sorted(path for path in places if path.is_dir()):
         name = place.relative_to(folder).as_posix()
         try:
             run = load_run(place)
-            _check(run)
+            _check(run, profile)
             rows.append(_row(run) | {"folder": name})
         except Exception as error:  # one bad folder, whatever is wrong with it, must not stop a report
             reason = f"{error} is missing from its record" if isinstance(error, KeyError) else str(error)
@@ -127,14 +127,13 @@ def load_runs(
     profile: str,  # a key of `mixcut.config.PROFILES`; other runs are skipped
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # a row per run; the folders skipped, each with the reason
     "Load a report's runs. Of runs that repeat a seed under the same circumstances, the last finished counts."
-    found, skipped = _read_runs(Path(folder))
+    found, skipped = _read_runs(Path(folder), profile)
     found = found.sort_values(["finished", "folder"], ignore_index=True)
-    older = found.duplicated(["dataset", "cell", "seed", "profile", "circumstances"], keep="last")
-    reasons = pd.Series("", found.index).mask(older, "another run of the same cell and seed finished later")
-    reasons = reasons.mask(found.profile != profile, "of another profile: " + found.profile)
-    skipped += zip(found.folder[reasons != ""], reasons[reasons != ""], strict=True)
+    older = found.duplicated(["dataset", "cell", "seed", "circumstances"], keep="last")
+    reason = "another run of the same cell and seed finished later"
+    skipped += [(name, reason) for name in found.folder[older]]
     order = {name: k for k, name in enumerate([*DATA, *cell_titles("fer2013plus")])}
-    found = found[reasons == ""].sort_values(["dataset", "cell", "seed"], key=lambda c: c.replace(order))
+    found = found[~older].sort_values(["dataset", "cell", "seed"], key=lambda c: c.replace(order))
     return _mark_others(found.reset_index(drop=True)), pd.DataFrame(skipped, columns=["folder", "reason"])
 
 # %% ../nbs/13_report.ipynb #f1b3630e
@@ -390,7 +389,7 @@ def plot_curves(runs: pd.DataFrame) -> Figure:
 def plot_confusions(runs: pd.DataFrame) -> Figure:
     "A confusion matrix for each method that has runs."
     matrices = _confusions(runs)
-    rows = ceil(len(matrices) / 3)
+    rows = -(-len(matrices) // 3)
     fig = plt.figure(figsize=(9.6, 3.3 * rows))
     for at, (name, counts) in enumerate(matrices.items(), 1):
         plot_confusion(counts, fig.add_subplot(rows, 3, at), name)
@@ -600,17 +599,12 @@ class Settings:
 # %% ../nbs/13_report.ipynb #d7685867
 RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz"}
 
-def _record_folder(run: Run) -> str:
-    "Where a report keeps a run's record; overrides of the profile are part of the path."
-    other = "-".join(f"{name}-{value}" for name, value in run.metrics["overrides"].items())
-    parts = [run.metrics["dataset"], run.metrics["cell"], re.sub(r"[^A-Za-z0-9.-]+", "-", other)]
-    return "/".join(["runs", *filter(None, parts), f"seed{run.metrics['seed']}"])
-
 def _collect(found: pd.DataFrame, source: Path, out: Path):
     "Copy the records of runs under `source` into a report's folder, replacing earlier ones."
     out.mkdir(parents=True, exist_ok=True)
     for row in found.itertuples():
-        place, home = source / row.folder, out / _record_folder(row.run)
+        other = re.sub(r"[^A-Za-z0-9.-]+", "-", row.overrides)  # such as epochs-250; mostly nothing
+        place, home = source / row.folder, out / "runs" / row.dataset / row.cell / other / f"seed{row.seed}"
         if not (home.exists() and home.samefile(place)):
             rmtree(home, ignore_errors=True)
             copytree(place, home, ignore=lambda _, names: set(names) - RECORDS)
