@@ -50,10 +50,8 @@ REPORTS = os.path.expanduser(config.get("reports", "reports"))
 FOLDER = RUNS + "/{dataset}/{cell}/seed{seed}"
 JOBS = {job.config.folder.as_posix(): job for job in GRID}
 METRICS = [f"{folder}/metrics.json" for folder in JOBS]
-PAPERMILL = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar"
-RUN = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/run.ipynb"
-REPORT = f"{PAPERMILL} {shlex.quote(workflow.basedir)}/nbs/report.ipynb"
-SHOW = {"runs": GRID[0].config.runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"}
+START = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar {shlex.quote(workflow.basedir)}/nbs/"
+SHOW = json.dumps({"runs": GRID[0].config.runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"})
 
 
 def job_of(wildcards):
@@ -81,14 +79,13 @@ rule cell:
     log:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",
-    params:
-        given=lambda wildcards: json.dumps(given(job_of(wildcards).config)),
+    params: given=lambda wildcards: json.dumps(given(job_of(wildcards).config))
     threads: int(config.get("threads", 1))
     resources:
         runtime=lambda wildcards: resources(job_of(wildcards), rates())["runtime"],
         mem_mb=lambda wildcards: resources(job_of(wildcards), rates())["mem_mb"],
         gpu=int(config.get("gpus", 0)),
-    shell: RUN + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+    shell: START + "run.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 rule report:
@@ -97,18 +94,16 @@ rule report:
     log:
         notebook=f"{RUNS}/report.ipynb",
         text=f"{RUNS}/report.log",
-    params:
-        given=json.dumps(SHOW),
-    shell: REPORT + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+    params: given=SHOW
+    shell: START + "report.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 rule so_far:
     log:
         notebook=f"{RUNS}/so-far.ipynb",
         text=f"{RUNS}/so-far.log",
-    params:
-        given=json.dumps(SHOW),
-    shell: REPORT + " {log.notebook} -y {params.given:q} > {log.text} 2>&1"
+    params: given=SHOW
+    shell: START + "report.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 onstart:
