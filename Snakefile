@@ -30,7 +30,8 @@ def typed(value):
 
 NAMES = ("profile", "data_root", "runs", "datasets", "cells", "seeds")
 FURTHER = {"reports": (str, "a path, such as ./2024"), "gflops": ((int, float), "a number"),
-           "gpus": (int, "a whole number"), "threads": (int, "a whole number"), "parameters": (dict, "a mapping")}
+           "gpus": (int, "a whole number"), "threads": (int, "a whole number"),
+           "parameters": (dict, "a mapping")}
 for name, value in config.items():
     if name not in (*NAMES, *FURTHER):
         raise ConfigError(unknown(name, [*NAMES, *FURTHER]))
