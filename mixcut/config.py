@@ -61,7 +61,7 @@ _SHOWS = "it shows that everything works, and nothing of the paper's claims"
 
 PROFILES = {
     "quick": Profile(f"drawn faces, an eighth of the network's width, 14 epochs: {_SHOWS}",
-                     {"epochs": 14, "width": 0.125, "batch_size": 64, "dropout": 0.2},
+                     _SHORT | {"epochs": 14, "dropout": 0.2},
                      {"fer2013plus": {"dataset": "drawn"}, "rafdb": {"dataset": "drawn-rgb"}}),
     "demo": Profile(f"drawn faces, a small network, a few epochs: {_SHOWS}", _SHORT | {"dropout": 0.1}, {
         "fer2013plus": {"dataset": "drawn", "epochs": 6, "data_options": {"train": 2500, "test": 200}},

@@ -57,6 +57,9 @@ def config(tmp_path, **options):
             "crop": 32,
             "device": "cpu",
             "precision": "fp32",
+            "schedule": "scaled",
+            "init": "torch",
+            "lr": 0.01,
             **options,
         }
     )
@@ -234,7 +237,7 @@ def test_what_has_a_left_and_a_right_is_not_mirrored(tmp_path):
     assert forecast(chosen, data)["flops"] < forecast(replace(chosen, mirror=True), data)["flops"]
 
 
-def test_a_run_of_fewer_than_ten_epochs_has_no_last_ten(tmp_path):
+def test_a_run_of_few_epochs_or_of_one_cycle_has_no_last_ten(tmp_path):
     run = fit(config(tmp_path, epochs=3), dataset(), quiet)
     assert run.score("last10") is None and run.score("last") == run.history.test_accuracy.iloc[-1]
     # the last, and the one chosen on the validation split
@@ -243,6 +246,8 @@ def test_a_run_of_fewer_than_ten_epochs_has_no_last_ten(tmp_path):
     assert run.measured.ten_crop.shape == run.measured.one_crop.shape == (1, 10)
     ten = fit(config(tmp_path / "ten", epochs=10), dataset(), quiet)
     assert ten.history.test_accuracy.notna().all() and ten.history.valid_accuracy.notna().all()
+    annealed = fit(config(tmp_path / "annealed", epochs=10, schedule="one-cycle"), dataset(), quiet)
+    assert annealed.score("last10") is None and annealed.history.valid_accuracy.notna().sum() == 1
 
 
 def test_gradients_are_clamped_on_request(tmp_path):
