@@ -105,7 +105,8 @@ def test_a_value_that_is_the_profiles_is_no_override(profile):
 def test_overrides_are_in_the_record(tmp_path):
     chosen = config(tmp_path, weight_decay=5e-4, dropout=0.1)  # the first is every profile's
     made = fit(chosen, dataset(), quiet)
-    wanted = {"epochs": 2, "width": 0.05, "batch_size": 8, "crop": 32, "precision": "fp32", "dropout": 0.1}
+    wanted = {"epochs": 2, "width": 0.05, "batch_size": 8, "crop": 32, "precision": "fp32", "dropout": 0.1,
+              "schedule": "scaled", "init": "torch", "lr": 0.01}
     assert load_run(chosen.folder).metrics["overrides"] == wanted == chosen.overrides
     assert "NOT the profile's dropout: 0.1" in train.summary(made)
     assert chosen.folder == tmp_path / "quick" / "drawn" / "mixcut" / "seed0"
