@@ -30,7 +30,8 @@ class Job(NamedTuple):
 # %% ../nbs/11_grid.ipynb #5f3c2a4e
 def _selected(name: str, asked, there) -> list:
     "A selection from `there`: a list, or text with commas; None selects all. Raises `ConfigError`."
-    asked = list(there) if asked is None else asked.split(",") if isinstance(asked, str) else asked
+    asked = list(there) if asked is None else asked
+    asked = asked.split(",") if isinstance(asked, str) else asked
     asked = asked if isinstance(asked, (list, tuple)) else [asked]
     for one in asked:
         if one not in list(there):
