@@ -420,19 +420,19 @@ def claim_sentence(row: pd.Series) -> str:
 
 # %% ../nbs/13_report.ipynb #191a6e4b
 def _against_baseline(runs: pd.DataFrame) -> list:
-    "What copies, ten crops and classes mean for MixCut and for the baseline, if the runs recorded it."
+    "What copies, ten crops and classes mean for MixCut and the baseline, if the runs recorded it."
     means, recall = protocol_table(runs).set_index("cell"), recall_table(runs).set_index("class")
     copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
-    worst, mean = (recall.Baseline - recall.MixCut).idxmax(), recall.mean()
+    worst = (recall.Baseline - recall.MixCut).idxmax()
+    recalls = [f"{name} {number(recall[name][worst])} and {number(recall[name].mean())}"
+               for name in recall.columns.drop("images")]
     sentences = [
         f"Test images that are also in the training split add {number(copies.baseline)} points to the "
         f"baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
         f"Averaging ten crops, not the centre crop alone, adds {number(crops.baseline)} points to the "
         f"baseline's accuracy and {number(crops.mixcut)} to MixCut's.",
-        f"Next to the baseline, MixCut does worst on {_words(worst)} ({recall.images[worst]} images): its "
-        f"recall is {number(recall.MixCut[worst])} %, the baseline's {number(recall.Baseline[worst])} %. "
-        f"The mean over classes is {number(mean.MixCut)} % for MixCut and {number(mean.Baseline)} % for the "
-        "baseline."]
+        f"Next to the baseline, MixCut does worst on {_words(worst)} ({recall.images[worst]} images). Recall "
+        f"there, and the mean over classes, in per cent: {'; '.join(recalls)}."]
     return [sentence for sentence in sentences if number(None) not in sentence]
 
 # %% ../nbs/13_report.ipynb #45b2fe88
@@ -543,7 +543,7 @@ def contents(
     errata = pd.DataFrame(ERRATA, columns=["where", "printed", "what rules"])
     facts = ["dataset", "cell", "seed", *SCORES[:5], "other", "hours", "commit"]
     progress = _item("progress", progress_table(runs))
-    progress.caption += f" {runs.run.count()} of {len(runs)} runs, {number(runs.hours.sum())} hours."
+    progress.caption += f" {runs.run.count()} of {len(runs)} runs. All records: {number(found.hours.sum())} hours."
     return sections | {"Records": [_item("errata", errata), progress, _item("runs", found[facts]),
                                    _item("skipped", skipped)]}
 
