@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from itertools import chain
+from math import hypot, sqrt
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Literal, NamedTuple
@@ -31,10 +32,10 @@ from .config import BASE, PROFILES, PROTOCOL, ConfigError, Folder, checked, comm
 from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
 from .faces import draw, sample_faces
 from .grid import jobs
-from .paper import DATASETS, ERRATA, METHODS, TABLES, cell_name, find_cell
+from .paper import DATASETS, ERRATA, METHODS, RUNS, TABLES, cell_name, find_cell
 from .plot import COLORS, grid, method_color, style
 from .records import RunError, load_run, write_atomically
-from .stats import cell_titles, comparisons, contrast, judge
+from .stats import cell_titles, comparisons, contrast, judge, pooled_spread
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
 class _Data(NamedTuple):
@@ -137,7 +138,7 @@ def load_runs(
     return _mark_others(found.reset_index(drop=True)), pd.DataFrame(skipped, columns=["folder", "reason"])
 
 # %% ../nbs/13_report.ipynb #f1b3630e
-VIEWS = ("all images", "without copies", "valid and test")
+VIEWS = ("all images", "without copies", "both splits without copies")
 
 def headline(found: pd.DataFrame) -> str:
     "The reporting protocol: `last10`, or `last` if some run did not record its last ten epochs."
@@ -145,18 +146,18 @@ def headline(found: pd.DataFrame) -> str:
 
 def _right(run: Run, protocol: str, view: str) -> np.ndarray | None:  # float `[N]` in [0, 1]
     "How often each image was predicted right; None if the run did not record it."
-    seen = run.measured
-    if view == "valid and test":
-        both = [split.right(protocol) for split in run.predictions.values()]
-        return np.concatenate(both) if len(both) > 1 else None
-    if view == "without copies":
-        return None if seen.copies is None or seen.copies.all() else seen.right(protocol)[~seen.copies]
-    return seen.right(protocol)
+    splits = [*run.predictions.values()] if view.startswith("both") else [run.measured]
+    if view == "all images":
+        return splits[0].right(protocol)
+    if len(splits) < 1 + view.startswith("both") or any(split.copies is None for split in splits):
+        return None
+    found = [split.right(protocol)[split.copies == (view == "copies")] for split in splits]
+    return np.concatenate(found) if sum(map(len, found)) else None
 
 # %% ../nbs/13_report.ipynb #4926bff4
 def correct(
     found: pd.DataFrame,  # comparable runs on one data set
-    view: str = "all images",  # or "without copies", "valid and test"
+    view: str = "all images",  # or another of `VIEWS`, or "copies"
 ) -> dict:  # cell → float `[seeds, images]` in [0, 1]; cells that did not record the view are absent
     "How often each run predicted each image right, as `mixcut.stats` takes it."
     arrays, protocol = {}, headline(found)
@@ -298,7 +299,7 @@ def judged(found: pd.DataFrame, dataset: str) -> pd.DataFrame:  # a row per comp
             if view == "all images":
                 part["with Holm"], part["n"] = ours.holm, ours.seeds
         parts.append(part.assign(where=family["where"]))
-    rows = pd.concat(parts, ignore_index=True).drop(columns="verdict, valid and test")
+    rows = pd.concat(parts, ignore_index=True).drop(columns=f"verdict, {VIEWS[2]}")
     verdicts = ["verdict", "verdict, without copies", "with Holm"]
     return rows if dataset in DATASETS else rows.drop(columns=verdicts)
 
@@ -408,39 +409,59 @@ def claim_sentence(row: pd.Series) -> str:
     name, published = f"**{row.contrast}** on {row.on}", number(row["paper's Δ"], sign=True)
     if pd.isna(row["Δ"]):
         return f"{name}: not enough runs yet. The paper reports {published}."
-    ours, without = (with_interval(row[Δ], row[f"{Δ} ±"], True) for Δ in ("Δ", "Δ, without copies"))
-    copies = "" if pd.isna(row["Δ, without copies"]) else f"; without copies {without}"
+    said = f"{name}: {with_interval(row['Δ'], row['Δ ±'], True)} points (n = {row.n})"
+    for view in VIEWS[1:]:
+        value, half = row[f"Δ, {view}"], row[f"Δ, {view} ±"]
+        said += "" if pd.isna(value) else f"; {view} {with_interval(value, half, True)}"
+    said += f". The paper reports {published}. "
     if "verdict" not in row:
-        verdict = "No verdict: these are not the paper's images."
-    elif pd.isna(row.verdict):
-        verdict = "No verdict yet: too few seeds for an interval."
-    else:
-        verdict = f"Verdict: **{row.verdict}**."
-    return f"{name}: {ours} points (n = {row.n}{copies}). The paper reports {published}. {verdict}"
+        return f"{said}No verdict: these are not the paper's images."
+    if pd.isna(row.verdict):
+        return f"{said}No verdict yet: too few seeds for an interval."
+    others = {"with Holm's correction": row["with Holm"], "without copies": row["verdict, without copies"]}
+    differ = [f"; {how} **{verdict}**" for how, verdict in others.items()
+              if not pd.isna(verdict) and verdict != row.verdict]
+    return f"{said}Verdict of these runs: **{row.verdict}**{''.join(differ)}."
+
+# %% ../nbs/13_report.ipynb #111927e8
+def _claims(rows: pd.DataFrame) -> list:  # from `judged`
+    "The paper's conclusions, and MixCut against each rival."
+    said = [claim_sentence(row) for _, row in rows[rows.kind == "conclusion"].iterrows()]
+    rivals = [f"MixCut − {METHODS[aug].title}" for aug in ("cutout", "mixup", "cutmix")]
+    each = [f"{row.contrast} {with_interval(row['Δ'], row['Δ ±'], True)}"
+            for _, row in rows[rows.contrast.isin(rivals)].dropna(subset="Δ").iterrows()]
+    return said + [f"One by one, in points: {'; '.join(each)}."] * bool(each)
 
 # %% ../nbs/13_report.ipynb #191a6e4b
 def _against_baseline(runs: pd.DataFrame) -> list:
     "What copies, ten crops and classes mean for MixCut and the baseline, if the runs recorded it."
     means, recall = protocol_table(runs).set_index("cell"), recall_table(runs).set_index("class")
+    copied = contrast(correct(runs, "copies"), {"mixcut": 1, "baseline": -1})
     copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
-    worst = (recall.Baseline - recall.MixCut).idxmax()
-    recalls = [f"{name} {number(recall[name][worst])} and {number(recall[name].mean())}"
+    lost = recall.Baseline - recall.MixCut
+    named = list(dict.fromkeys([(lost * recall.images).idxmax(), lost.idxmax()]))
+    sizes = " and ".join(f"{_words(label)} ({recall.images[label]:,} images)" for label in named)
+    recalls = ["{} {}".format(name, ", ".join(map(number, [*recall[name][named], recall[name].mean()])))
                for name in recall.columns.drop("images")]
     sentences = [
-        f"Test images that are also in the training split add {number(copies.baseline)} points to the "
-        f"baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
+        f"On the {copied.images:,} images that are also in the training split, MixCut − Baseline is "
+        f"{with_interval(copied.value, copied.half, True)} points. They add {number(copies.baseline)} points "
+        f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
         f"Averaging ten crops, not the centre crop alone, adds {number(crops.baseline)} points to the "
         f"baseline's accuracy and {number(crops.mixcut)} to MixCut's.",
-        f"Next to the baseline, MixCut does worst on {_words(worst)} ({recall.images[worst]} images). Recall "
-        f"there, and the mean over classes, in per cent: {'; '.join(recalls)}."]
+        f"Next to the baseline, MixCut loses most images of {_words(named[0])} and most recall on "
+        f"{_words(named[-1])}. Recall of {sizes}, and the mean over classes, after the last epoch, in per "
+        f"cent: {'; '.join(recalls)}."]
     return [sentence for sentence in sentences if number(None) not in sentence]
 
 # %% ../nbs/13_report.ipynb #45b2fe88
 def _limits(runs: pd.DataFrame, profile: str) -> list:
     "What runs on one of the paper's data sets cannot tell about the paper."
     gain = contrast(correct(runs), {"mixcut": 1, "baseline": -1})
+    theirs = hypot(pooled_spread(correct(runs)).run * sqrt(2 / RUNS), gain.image_se)
     floor = [f"Even with unlimited seeds, {gain.images:,} images leave an uncertainty of "
-             f"± {number(1.96 * gain.image_se)} points in MixCut − Baseline."]
+             f"± {number(1.96 * gain.image_se)} points in MixCut − Baseline. If the paper's {RUNS} runs "
+             f"spread as these do, its own difference is uncertain by ± {number(1.96 * theirs)}."]
     scale = ["These runs do not follow the paper's protocol. They test whether its conclusions hold at this "
              "scale, not its accuracies."]
     return floor * (gain.half > 0) + scale * (profile != "paper")
@@ -454,12 +475,14 @@ def findings(
     sentences = []
     for dataset, runs in found.groupby("dataset", sort=False):
         own, others = runs[runs.other == ""], others_table(runs[runs.other != ""])
-        rows, methods = judged(own, dataset), own[own.cell.isin(METHODS)]
-        sentences += [claim_sentence(row) for _, row in rows[rows.kind == "conclusion"].iterrows()]
+        methods = own[own.cell.isin(METHODS)]
+        sentences += _claims(judged(own, dataset))
         sentences += _against_baseline(methods) if {"baseline", "mixcut"} <= set(methods.cell) else []
         for _, row in others[others.cell == "mixcut"].iterrows():
-            gain = with_interval(row.gain, row["gain ±"], True)
-            sentences.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points (n = {row.n}).")
+            gain, without = (with_interval(row[name], row[f"{name} ±"], True)
+                             for name in ("gain", "gain without copies"))
+            sentences.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points, without copies "
+                             f"{without} (n = {row.n}).")
         sentences += _limits(own, profile) if dataset in DATASETS else []
     about = conditions(found[found.other == ""]) if sentences else "No runs yet."
     places = [own["dataset"] for own in PROFILES[profile].places.values()]
@@ -469,10 +492,11 @@ def findings(
 
 # %% ../nbs/13_report.ipynb #72300f46
 _CAPTIONS = {
-    "conclusions": "The paper's conclusions, each as one contrast, in percentage points. Supported: the "
-                   "interval lies above 0. Contradicted: it lies below 0. Smaller than claimed: it contains "
-                   "0 and lies below the paper's Δ. Inconclusive: it contains both. With Holm: corrected for "
-                   "the number of rows of a data set. Other images get no verdict.",
+    "conclusions": "The paper's conclusions, each as one contrast, in percentage points; the paper's Δ "
+                   "is on all images. Supported: the interval lies above 0. Contradicted: it lies below 0. "
+                   "Smaller than claimed: it contains 0 and lies below the paper's Δ. Inconclusive: it "
+                   "contains both. With Holm: corrected for the number of rows of a data set. Both splits: "
+                   "validation and test. Other images get no verdict.",
     "claims": "The paper's pairwise comparisons, in percentage points; verdicts as for the conclusions.",
     "accuracy": "Left: each dot is a run, each line a 95 % confidence interval over seeds and images. Right: "
                 "gains over the baseline; pale lines are without copies. Diamonds: the paper.",
@@ -543,7 +567,8 @@ def contents(
     errata = pd.DataFrame(ERRATA, columns=["where", "printed", "what rules"])
     facts = ["dataset", "cell", "seed", *SCORES[:5], "other", "hours", "commit"]
     progress = _item("progress", progress_table(runs))
-    progress.caption += f" {runs.run.count()} of {len(runs)} runs. All records: {number(found.hours.sum())} hours."
+    progress.caption += (f" {runs.run.count()} of {len(runs)} runs. All records: "
+                         f"{number(found.hours.sum())} hours.")
     return sections | {"Records": [_item("errata", errata), progress, _item("runs", found[facts]),
                                    _item("skipped", skipped)]}
 

@@ -152,13 +152,14 @@ def verdict(
 
 # %% ../nbs/12_stats.ipynb #a2bfe51e
 def holm(
-    p,  # p values; nan for a test that could not be made
+    p,  # p values of a family; nan for a test that could not be made, which counts all the same
 ) -> np.ndarray:  # adjusted, in the same order; nan stays nan
     "Adjust p values for multiple tests, after Holm."
     p = np.asarray(p, float)
     order = np.argsort(p)[: np.isfinite(p).sum()]  # nan sorts last
     adjusted = np.full(p.shape, nan)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    factors = len(p) - np.arange(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
     return adjusted
 
 # %% ../nbs/12_stats.ipynb #8fae0304

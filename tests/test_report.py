@@ -170,11 +170,11 @@ def test_older_records_say_that_they_are():
 
 def test_without_copies_and_both_splits_are_counted_by_hand():
     runs = [made_up(cell, seed) for cell in ("baseline", "mixcut") for seed in (0, 1)]
-    by_hand = {"Δ": [], "Δ, without copies": [], "Δ, valid and test": []}
+    by_hand = {"Δ": [], "Δ, without copies": [], "Δ, both splits without copies": []}
     for run in runs:
         right = {split: (seen.ten_crop == seen.labels).mean(0) for split, seen in run.predictions.items()}
-        kept = ~run.predictions["test"].copies
-        arrays = right["test"], right["test"][kept], np.concatenate([right["valid"], right["test"]])
+        kept = {split: values[~run.predictions[split].copies] for split, values in right.items()}
+        arrays = right["test"], kept["test"], np.concatenate([kept["valid"], kept["test"]])
         for view, values in zip(by_hand, arrays, strict=True):
             by_hand[view].append(100 * values.mean())
     told = R.judged(frame(*runs), "drawn").iloc[0]
