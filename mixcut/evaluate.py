@@ -85,6 +85,7 @@ class Predictions:
     copies: np.ndarray | None = None  # bool `[N]`: also in the training split; None if unknown
     ten_crop: np.ndarray | None = None  # uint8 `[E, N]`: predictions after each of the last ten epochs
     one_crop: np.ndarray | None = None  # the same, from the centre crop alone
+    clean: np.ndarray | None = None  # uint8 `[N]`: after the last epoch, with clean statistics of batch norm
 
     @classmethod
     def of(cls, logits: list, labels: Tensor, copies: Tensor):

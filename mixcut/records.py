@@ -250,6 +250,8 @@ def _from_older(metrics: dict, history: pd.DataFrame, arrays: dict) -> tuple[dic
     return metrics, history, {f"{split}_{name}": array for name, array in arrays.items()}
 
 # %% ../nbs/09_records.ipynb #94bc7bd3
+CLEAN = "clean.npz"
+
 def _read(folder: Path) -> Run:
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     records = {name: (folder / name).read_bytes() for name in ("history.csv", "predictions.npz")}
@@ -263,6 +265,11 @@ def _read(folder: Path) -> Run:
     for split in metrics["splits"]:
         own = [name for name in arrays if name.startswith(f"{split}_")]
         predictions[split] = Predictions(**{name.removeprefix(f"{split}_"): arrays[name] for name in own})
+    if (path := folder / CLEAN).exists():
+        later = dict(np.load(BytesIO(path.read_bytes()), allow_pickle=False))
+        if str(later.pop("beside")) == metrics["records"]["predictions.npz"]:  # else of an earlier run
+            for split, predicted in later.items():
+                predictions[split].clean = predicted
     return Run(metrics, history, predictions)
 
 # %% ../nbs/09_records.ipynb #398b6980

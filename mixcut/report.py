@@ -34,7 +34,7 @@ from .faces import draw, sample_faces
 from .grid import jobs
 from .paper import DATASETS, ERRATA, METHODS, RUNS, TABLES, cell_name, find_cell
 from .plot import COLORS, grid, method_color, style
-from .records import RunError, load_run, write_atomically
+from .records import CLEAN, RunError, load_run, write_atomically
 from .stats import cell_titles, comparisons, contrast, judge, pooled_spread
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
@@ -71,18 +71,19 @@ def _circumstances(run: Run) -> str:  # JSON
     return json.dumps(data | {name: config.get(name, BASE.get(name)) for name in PROTOCOL}, default=str)
 
 # %% ../nbs/13_report.ipynb #605b7f59
-SCORES = [*PROTOCOLS, "without copies", "one crop", "gain by ten crops"]  # per cent; the gain: points
+SCORES = [*PROTOCOLS, "without copies", "one crop", "gain by ten crops", "clean statistics"]  # % or points
 
 def _row(run: Run) -> dict:
     "What tables show of a run, and the run itself."
     m, seen = run.metrics, run.measured
     made = m["provenance"]
     commits = " ".join(str(c)[:7] for c in made.get("commits") or [made.get("commit")])
-    ten, one = (np.nan if predicted is None else 100 * (predicted == seen.labels).mean()
-                for predicted in (seen.ten_crop, seen.one_crop))
+    ten, one, clean = (np.nan if predicted is None else 100 * (predicted == seen.labels).mean()
+                       for predicted in (seen.ten_crop, seen.one_crop, seen.clean))
     return {"dataset": m["dataset"], "cell": m["cell"], "seed": int(m["seed"]), "profile": m["profile"],
             **{name: run.score(name) for name in PROTOCOLS}, "without copies": run.score(copies=False),
-            "one crop": one, "gain by ten crops": ten - one, "votes": m["label_source"] or "not recorded",
+            "one crop": one, "gain by ten crops": ten - one, "clean statistics": clean,
+            "votes": m["label_source"] or "not recorded",
             "overrides": ", ".join(f"{name} {value}" for name, value in m["overrides"].items()),
             "hours": m["cost"]["seconds"] / 3600, "images a second": m["cost"]["images_per_second"],
             "processor": made.get("processor"), "finished": str(made.get("finished")),
@@ -437,6 +438,8 @@ def _against_baseline(runs: pd.DataFrame) -> list:
     "What copies, ten crops and classes mean for MixCut and the baseline, if the runs recorded it."
     means, recall = protocol_table(runs).set_index("cell"), recall_table(runs).set_index("class")
     copied = contrast(correct(runs, "copies"), {"mixcut": 1, "baseline": -1})
+    names = [*PROTOCOLS, "clean statistics"]
+    gaps = (means.loc["mixcut", names] - means.loc["baseline", names]).dropna()
     copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
     lost = recall.Baseline - recall.MixCut
     named = list(dict.fromkeys([(lost * recall.images).idxmax(), lost.idxmax()]))
@@ -444,6 +447,8 @@ def _against_baseline(runs: pd.DataFrame) -> list:
     recalls = ["{} {}".format(name, ", ".join(map(number, [*recall[name][named], recall[name].mean()])))
                for name in recall.columns.drop("images")]
     sentences = [
+        "By protocol, MixCut − Baseline in points: "
+        f"{'; '.join(f'{name} {number(gap, True)}' for name, gap in gaps.items())}.",
         f"On the {copied.images:,} images that are also in the training split, MixCut − Baseline is "
         f"{with_interval(copied.value, copied.half, True)} points. They add {number(copies.baseline)} points "
         f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
@@ -505,7 +510,8 @@ _CAPTIONS = {
     "confusion": "Labels × predictions, per cent of each label's images, after the last epoch.",
     "recall": "Per cent of each class's images, after the last epoch.",
     "protocols": "Mean accuracy over seeds, per cent. Without copies: under last10. "
-                 + "; ".join(f"{name}: {rule}" for name, rule in PROTOCOLS.items()) + ".",
+                 + "; ".join(f"{name}: {rule}" for name, rule in PROTOCOLS.items())
+                 + "; clean statistics: as last, batch norm with statistics of unaugmented images.",
     "others": "Runs under other circumstances, compared only among themselves. Gains: over the baseline.",
     "errata": "Where the paper contradicts itself, and what we follow.",
     "progress": "Finished runs of each cell (a row of the paper's tables), and their cost.",
@@ -622,7 +628,7 @@ class Settings:
     profile: Literal[tuple(PROFILES)] = "mini"
 
 # %% ../nbs/13_report.ipynb #d7685867
-RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz"}
+RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz", CLEAN}
 
 def _collect(found: pd.DataFrame, source: Path, out: Path):
     "Copy the records of runs under `source` into a report's folder, replacing earlier ones."
