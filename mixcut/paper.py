@@ -223,6 +223,8 @@ LEDGER = (  # the method and its training
     Ruling("Cutout", "one square per image, half the crop's side, clipped; labels kept", "reference", "beta"),
     Ruling("pixel range", "[0, 1], not normalised: 0 is black; grey as three equal channels", "recipe"),
     Ruling("the last batch", "used though smaller; a single image joins the batch before it", "recipe"),
+    Ruling("batch norm", "PyTorch's running statistics, here of augmented images; `nbs/covered.ipynb` "
+           "measures what those of unaugmented images change", "recipe"),
     Ruling("gradient clipping", "none; the recipe's clamp to ±0.1 is an option", "ours", "grad_clamp"),
     Ruling("dropout", "0.5; the paper gives no rate", "recipe", "dropout"),
     Ruling("initial weights", "PyTorch's default initialisation", "recipe", "init"),

@@ -184,7 +184,7 @@ def measure(found: pd.DataFrame, cells, first: str) -> pd.DataFrame:  # a row pe
 # %% ../nbs/13_report.ipynb #b73ed907
 def number(value, sign: bool = False) -> str:
     "Two digits after the point and a true minus sign; a dash for a missing number."
-    return "—" if pd.isna(value) else f"{value:{'+' if sign else ''},.2f}".replace("-", "−")
+    return "—" if pd.isna(value) else f"{round(value, 2) + 0:{'+' if sign else ''},.2f}".replace("-", "−")
 
 def with_interval(value, half, sign: bool = False) -> str:
     "A number with its interval, if it has one."

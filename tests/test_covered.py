@@ -96,6 +96,7 @@ def test_each_run_is_predicted_once(trained, tmp_path):
         run = load_run(one.folder)
         assert list(covered(one)) == C.HOW and (covered(one)["none"] == run.probabilities.argmax(1)).all()
         assert all(len(predicted) == len(data.test) for predicted in covered(one).values())
+        assert len(run.measured.clean) == len(data.test)
 
 
 def test_predictions_reach_the_records_in_out(trained, tmp_path):
@@ -131,12 +132,27 @@ def test_predictions_of_another_run_do_not_count(trained):
     runs, data, (first, second) = trained
     C.predict_all(runs, "demo", None, None)
     right = (second.folder / C.COVERED).read_bytes()
-    shutil.copy(first.folder / C.COVERED, second.folder)
+    for name in (C.COVERED, C.CLEAN):
+        shutil.copy(first.folder / name, second.folder)
     assert covered(first) and covered(second) is None
+    assert [load_run(one.folder).measured.clean is None for one in (first, second)] == [False, True]
     C.predict_all(runs, "demo", None, None)
     assert (second.folder / C.COVERED).read_bytes() == right
     fit(replace(first, overwrite=True, lr=0.001), data, quiet)  # the folder now holds another run
     assert covered(first) is None
+
+
+def test_clean_statistics_are_those_of_the_crops(trained):
+    _, data, (first, _) = trained
+    config = load_run(first.folder).metrics["config"] | {"batch_size": 16}
+    model = C.ImprovedVGG19(len(data.classes), config["crop"], config["width"])
+    clean = C.with_clean_statistics(model, data.train.images[:40], config, batches=2)
+    draws, means = torch.Generator().manual_seed(config["seed"]), []
+    for index in torch.randperm(40, generator=draws)[:32].split(16):
+        crops = C.random_crop(data.train.images[index], config["crop"], draws) / 255
+        means.append(model.features[0](crops.expand(-1, 3, -1, -1)).mean((0, 2, 3)))
+    assert torch.allclose(clean.features[1].running_mean, torch.stack(means).mean(0), atol=1e-5)
+    assert torch.equal(clean.features[0].weight, model.features[0].weight) and not clean.training
 
 
 @pytest.mark.parametrize("given, says", [
