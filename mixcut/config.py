@@ -196,7 +196,8 @@ class Config(_Training):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
             check_options(self.dataset, self.data_options or {})
-            resolve_device(self.device)
+            if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+                raise ConfigError(f"device = {self.device!r}: it must be auto, cpu, mps, cuda or like cuda:1")
             self.transform(1)  # rejects a λ or β that the method does not have
 
     def transform(self, classes: int, generator=None):

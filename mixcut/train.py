@@ -105,6 +105,10 @@ class State:
     commits: list = field(default_factory=list)  # of the code that trained it
 
 # %% ../nbs/10_train.ipynb #ac027ab2
+def memory_format(device: torch.device) -> torch.memory_format:
+    "Channels last, but not on MPS, where batch norm's backward pass then fails (pytorch/pytorch#175189)."
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
 def start(config: Config, classes: int, crop: int) -> State:
     "A new run: initial weights from the seed, on the run's device, and SGD."
     with seeded(config.seed, "init"), torch.device("cpu"):  # whatever the default device is
@@ -112,7 +116,7 @@ def start(config: Config, classes: int, crop: int) -> State:
         model = ImprovedVGG19(classes, crop, config.width, config.dropout)
     if config.init == "identity":
         start_as_identity(model)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device, memory_format=memory_format(device))
     optimizer = torch.optim.SGD(model.parameters(), config.lr, config.momentum,
                                 weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda"))
     return State(model, optimizer, precision)
@@ -121,7 +125,7 @@ def start(config: Config, classes: int, crop: int) -> State:
 def train_step(state: State, images: Tensor, labels: Tensor, config: Config) -> Tensor:
     "One SGD step on the cross entropy with soft labels; returns the mean loss, still on the device."
     with torch.autocast(images.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
-        logits = state.model(images.contiguous(memory_format=torch.channels_last))
+        logits = state.model(images.contiguous(memory_format=memory_format(images.device)))
         loss = F.cross_entropy(logits.to(labels.dtype), labels)
     state.optimizer.zero_grad()
     loss.backward()
@@ -302,6 +306,7 @@ class Progress:
 # %% ../nbs/10_train.ipynb #5c036ce0
 def load_data(config: Config, progress=None) -> Dataset:
     "Load and check a run's data set. Raises `mixcut.data.DataError` or `ConfigError`."
+    resolve_device(config.device)  # before the data are read
     show = progress or Progress()
     data = load(config.dataset, config.data_root, **(config.data_options or {}),
                 progress=lambda done, total, what: show(f"{what}: {done:,} of {total:,}"))

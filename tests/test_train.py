@@ -21,7 +21,9 @@ from mixcut.train import (
     forecast,
     generator,
     learning_rate,
+    load_data,
     measured_splits,
+    memory_format,
     start,
     train_batches,
     train_epoch,
@@ -398,6 +400,16 @@ def test_a_weight_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     assert (chosen.folder / CHECKPOINT).read_bytes() == before[0]
 
 
+def test_a_missing_device_fails_before_the_data_are_read():
+    with pytest.raises(ConfigError, match="no such device"):
+        load_data(Config(device="cuda:99", dataset="folder", data_root="nowhere"))
+
+
+def test_mps_keeps_the_default_memory_format():
+    found = [memory_format(torch.device(kind)) for kind in ("cpu", "cuda", "mps")]
+    assert found == [torch.channels_last, torch.channels_last, torch.contiguous_format]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     chosen = config(tmp_path)
     state = start(chosen, 3, 32)
@@ -412,7 +424,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ({"aug": "mixct"}, "did you mean 'mixcut'"),
         ({"dataset": "fer2013plu"}, "did you mean 'fer2013plus'"),
         ({"device": "gpu"}, "device"),
-        ({"device": "cuda:99"}, "no such device"),
         ({"lam": -0.1}, "lam"),
         ({"beta": "5/4"}, "beta"),
         ({"beta": "a/b"}, "beta"),
