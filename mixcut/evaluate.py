@@ -121,7 +121,14 @@ class Run:
 
     def score(self, protocol: str = "last10", split: str | None = None, copies: bool = True) -> float | None:
         "An accuracy, %, by default of the reported split; None if the run did not measure it."
-        found = self.metrics["splits"].get(split or self.metrics["measured"]) or {}
+        split = split or self.metrics["measured"]
+        if protocol == "clean statistics":
+            seen = self.predictions[split]
+            if seen.clean is None:
+                return None
+            right = seen.clean == seen.labels
+            return 100 * (right if copies else right[~seen.copies]).mean()
+        found = self.metrics["splits"].get(split) or {}
         return (found.get("protocols" if copies else "without_copies") or {}).get(protocol)
 
 # %% ../nbs/08_evaluate.ipynb #6a48a690

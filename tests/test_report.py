@@ -296,7 +296,8 @@ def test_records_alone_remake_the_report(several, tmp_path):
         assert written(tmp_path / out) == PROMISED and len(found) == 6 and skipped.empty
     first = tmp_path / "first"
     files = {path.relative_to(first) for path in first.rglob("*") if path.is_file()}
-    assert {path.name for path in files if path.parts[1] == "runs"} == set(R.RECORDS) - {"covered.npz"}
+    kept = {path.name for path in files if path.parts[1] == "runs"}
+    assert kept == set(R.RECORDS) - {"covered.npz", "clean.npz"}
     for path in files:
         assert (first / path).read_bytes() == (tmp_path / "second" / path).read_bytes(), path
 
