@@ -139,7 +139,7 @@ def load_runs(
     return _mark_others(found.reset_index(drop=True)), pd.DataFrame(skipped, columns=["folder", "reason"])
 
 # %% ../nbs/13_report.ipynb #f1b3630e
-VIEWS = ("all images", "without copies", "both splits without copies")
+VIEWS = ("all images", "without copies", "without copies, valid and test")
 
 def headline(found: pd.DataFrame) -> str:
     "The reporting protocol: `last10`, or `last` if some run did not record its last ten epochs."
@@ -147,10 +147,11 @@ def headline(found: pd.DataFrame) -> str:
 
 def _right(run: Run, protocol: str, view: str) -> np.ndarray | None:  # float `[N]` in [0, 1]
     "How often each image was predicted right; None if the run did not record it."
-    splits = [*run.predictions.values()] if view.startswith("both") else [run.measured]
+    both = view == VIEWS[2]
+    splits = [*run.predictions.values()] if both else [run.measured]
     if view == "all images":
         return splits[0].right(protocol)
-    if len(splits) < 1 + view.startswith("both") or any(split.copies is None for split in splits):
+    if len(splits) < 1 + both or any(split.copies is None for split in splits):
         return None
     found = [split.right(protocol)[split.copies == (view == "copies")] for split in splits]
     return np.concatenate(found) if sum(map(len, found)) else None
@@ -264,9 +265,10 @@ def conditions(found: pd.DataFrame) -> str:
         other = f" NOT the profile's: {run.overrides}." if run.overrides else ""
         split = run.run.metrics["measured"]
         sentences.append(f"{DATA[dataset].title}: {len(seen.labels):,} images of the {split} split{copies}; "
-                         f"votes: {_words(run.votes)}; protocol: {headline(runs)}.{other}")
-    sentences.append("±: half of the 95 % confidence interval over seeds and images, missing below two "
-                     "degrees of freedom. n: seeds; for a difference, the fewest of any of its cells.")
+                         f"votes: {_words(run.votes)}; accuracy: {headline(runs)}, "
+                         f"{PROTOCOLS[headline(runs)]}.{other}")
+    sentences.append("±: half of the 95 % confidence interval over seeds and images, left out if the seeds "
+                     "are too few. n: seeds; of a difference, the fewest of any method in it.")
     return " ".join(sentences)
 
 # %% ../nbs/13_report.ipynb #1696f96d
@@ -410,28 +412,26 @@ def claim_sentence(row: pd.Series) -> str:
     name, published = f"**{row.contrast}** on {row.on}", number(row["paper's Δ"], sign=True)
     if pd.isna(row["Δ"]):
         return f"{name}: not enough runs yet. The paper reports {published}."
-    said = f"{name}: {with_interval(row['Δ'], row['Δ ±'], True)} points (n = {row.n})"
-    for view in VIEWS[1:]:
-        value, half = row[f"Δ, {view}"], row[f"Δ, {view} ±"]
-        said += "" if pd.isna(value) else f"; {view} {with_interval(value, half, True)}"
-    said += f". The paper reports {published}. "
+    found = {view: with_interval(row[view], row[f"{view} ±"], True) for view in row.index
+             if view.startswith("Δ") and "±" not in view and not pd.isna(row[view])}
+    said = f"{name}: {found.pop('Δ')} points (n = {row.n}; the paper: {published})"
+    if not pd.isna(row.get("verdict")):
+        said += f", **{row.verdict}**, with Holm's correction **{row['with Holm']}**"
+    for view, value in found.items():
+        verdict = row.get(f"verdict{view[1:]}")
+        said += f"; {view[3:]} {value}" + ("" if pd.isna(verdict) else f", **{verdict}**")
     if "verdict" not in row:
-        return f"{said}No verdict: these are not the paper's images."
-    if pd.isna(row.verdict):
-        return f"{said}No verdict yet: too few seeds for an interval."
-    others = {"with Holm's correction": row["with Holm"], "without copies": row["verdict, without copies"]}
-    differ = [f"; {how} **{verdict}**" for how, verdict in others.items()
-              if not pd.isna(verdict) and verdict != row.verdict]
-    return f"{said}Verdict of these runs: **{row.verdict}**{''.join(differ)}."
+        return f"{said}. No verdict: these are not the paper's images."
+    return said + (". No verdict yet: too few seeds for an interval." if pd.isna(row.verdict) else ".")
 
 # %% ../nbs/13_report.ipynb #111927e8
 def _claims(rows: pd.DataFrame) -> list:  # from `judged`
     "The paper's conclusions, and MixCut against each rival."
     said = [claim_sentence(row) for _, row in rows[rows.kind == "conclusion"].iterrows()]
     rivals = [f"MixCut − {METHODS[aug].title}" for aug in ("cutout", "mixup", "cutmix")]
-    each = [f"{row.contrast} {with_interval(row['Δ'], row['Δ ±'], True)}"
+    each = [f"{row.contrast[9:]} {with_interval(row['Δ'], row['Δ ±'], True)}"
             for _, row in rows[rows.contrast.isin(rivals)].dropna(subset="Δ").iterrows()]
-    return said + [f"One by one, in points: {'; '.join(each)}."] * bool(each)
+    return said + [f"MixCut minus each of them, in points: {'; '.join(each)}."] * bool(each)
 
 # %% ../nbs/13_report.ipynb #191a6e4b
 def _gap(runs: pd.DataFrame, protocol: str, copies: bool) -> float:  # points; NaN if some run lacks it
@@ -449,21 +449,21 @@ def _against_baseline(runs: pd.DataFrame) -> list:
     copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
     lost = recall.Baseline - recall.MixCut
     named = list(dict.fromkeys([(lost * recall.images).idxmax(), lost.idxmax()]))
-    sizes = " and ".join(f"{_words(label)} ({recall.images[label]:,} images)" for label in named)
-    recalls = ["{} {}".format(name, ", ".join(map(number, [*recall[name][named], recall[name].mean()])))
+    sizes = ", ".join(f"{_words(label)} ({recall.images[label]:,} images)" for label in named)
+    recalls = ["{} {}".format(name, " / ".join(map(number, [*recall[name][named], recall[name].mean()])))
                for name in recall.columns.drop("images")]
     sentences = [
-        "MixCut − Baseline by protocol, in points, and without copies: "
-        + "; ".join(f"{name} {number(every, True)}, {number(rest, True)}"
+        "MixCut − Baseline by protocol, in points, on all images (and without copies): "
+        + "; ".join(f"{name} {number(every, True)} ({number(rest, True)})"
                     for name, (every, rest) in gaps.items() if not np.isnan(every)) + ".",
         f"On the {copied.images:,} images that are also in the training split, MixCut − Baseline is "
         f"{with_interval(copied.value, copied.half, True)} points. They add {number(copies.baseline)} points "
         f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
-        f"Averaging ten crops, not the centre crop alone, adds {number(crops.baseline)} points to the "
-        f"baseline's accuracy and {number(crops.mixcut)} to MixCut's.",
-        f"Next to the baseline, MixCut loses most images of {_words(named[0])} and most recall on "
-        f"{_words(named[-1])}. Recall of {sizes}, and the mean over classes, after the last epoch, in per "
-        f"cent: {'; '.join(recalls)}."]
+        f"Ten crops instead of the centre crop alone add {number(crops.baseline)} points to the baseline's "
+        f"accuracy and {number(crops.mixcut)} to MixCut's.",
+        f"MixCut's largest loss to the baseline is on {_words(named[0])} in images and on "
+        f"{_words(named[-1])} in recall. Recall of {sizes} and the mean over classes, after the "
+        f"last epoch, in per cent: {'; '.join(recalls)}."]
     return [sentence for sentence in sentences if number(None) not in sentence]
 
 # %% ../nbs/13_report.ipynb #45b2fe88
@@ -471,9 +471,9 @@ def _limits(runs: pd.DataFrame, profile: str) -> list:
     "What runs on one of the paper's data sets cannot tell about the paper."
     gain = contrast(correct(runs), {"mixcut": 1, "baseline": -1})
     theirs = hypot(pooled_spread(correct(runs)).run * sqrt(2 / RUNS), gain.image_se)
-    floor = [f"Even with unlimited seeds, {gain.images:,} images leave an uncertainty of "
-             f"± {number(1.96 * gain.image_se)} points in MixCut − Baseline. If the paper's {RUNS} runs "
-             f"spread as these do, its own difference is uncertain by ± {number(1.96 * theirs)}."]
+    floor = [f"Even with unlimited seeds, {gain.images:,} images leave MixCut − Baseline uncertain by "
+             f"± {number(1.96 * gain.image_se)} points. If the paper's {RUNS} runs vary as these do, its own "
+             f"difference is uncertain by ± {number(1.96 * theirs)}."]
     scale = ["These runs do not follow the paper's protocol. They test whether its conclusions hold at this "
              "scale, not its accuracies."]
     return floor * (gain.half > 0) + scale * (profile != "paper")
@@ -507,8 +507,8 @@ _CAPTIONS = {
     "conclusions": "The paper's conclusions, each as one contrast, in percentage points; the paper's Δ "
                    "is on all images. Supported: the interval lies above 0. Contradicted: it lies below 0. "
                    "Smaller than claimed: it contains 0 and lies below the paper's Δ. Inconclusive: it "
-                   "contains both. With Holm: corrected for the number of rows of a data set. Both splits: "
-                   "validation and test. Other images get no verdict.",
+                   "contains both. With Holm: by p values corrected for the number of rows of a data set; "
+                   "the other verdicts are not corrected. Other images get no verdict.",
     "claims": "The paper's pairwise comparisons, in percentage points; verdicts as for the conclusions.",
     "accuracy": "Left: each dot is a run, each line a 95 % confidence interval over seeds and images. Right: "
                 "gains over the baseline; pale lines are without copies. Diamonds: the paper.",

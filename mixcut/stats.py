@@ -112,7 +112,7 @@ def cell_titles(
     return titles | {aug: method.title for aug, method in METHODS.items()}
 
 # %% ../nbs/12_stats.ipynb #ca636219
-CONTRASTS = ("MixCut − Baseline", "MixCut − mean of its rivals", "random − mean of fixed λ, β",
+CONTRASTS = ("MixCut − Baseline", "MixCut − mean of Cutout, Mixup, CutMix", "random − mean of fixed λ, β",
              "γ = 50 % − γ = 100 %")  # a name for each of the paper's conclusions
 
 def _weights(claims: list) -> dict:

@@ -170,7 +170,7 @@ def test_older_records_say_that_they_are():
 
 def test_without_copies_and_both_splits_are_counted_by_hand():
     runs = [made_up(cell, seed) for cell in ("baseline", "mixcut") for seed in (0, 1)]
-    by_hand = {"Δ": [], "Δ, without copies": [], "Δ, both splits without copies": []}
+    by_hand = {"Δ": [], "Δ, without copies": [], "Δ, without copies, valid and test": []}
     for run in runs:
         right = {split: (seen.ten_crop == seen.labels).mean(0) for split, seen in run.predictions.items()}
         kept = {split: values[~run.predictions[split].copies] for split, values in right.items()}
