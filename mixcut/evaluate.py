@@ -123,11 +123,11 @@ class Run:
         "An accuracy, %, by default of the reported split; None if the run did not measure it."
         split = split or self.metrics["measured"]
         if protocol == "clean statistics":
-            seen = self.predictions[split]
-            if seen.clean is None:
+            seen = self.predictions.get(split)
+            if seen is None or seen.clean is None or not copies and seen.copies is None:
                 return None
-            right = seen.clean == seen.labels
-            return 100 * (right if copies else right[~seen.copies]).mean()
+            right = (seen.clean == seen.labels)[slice(None) if copies else ~seen.copies]
+            return 100 * right.mean() if len(right) else None
         found = self.metrics["splits"].get(split) or {}
         return (found.get("protocols" if copies else "without_copies") or {}).get(protocol)
 

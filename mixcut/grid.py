@@ -106,7 +106,10 @@ def rates_of(grid: list[Job], gflops: float | None = None) -> dict:  # data set 
     firsts = {job.config.dataset: job for job in reversed(grid)}
     if gflops:
         return dict.fromkeys(firsts, gflops * 1e9)
-    return {dataset: training_speed(job.config, *_size_of(job)) for dataset, job in firsts.items()}
+    try:
+        return {dataset: training_speed(job.config, *_size_of(job)) for dataset, job in firsts.items()}
+    except ConfigError as error:  # a cluster's device is not here
+        raise ConfigError(f"{error}; or give gflops = its speed") from None
 
 # %% ../nbs/11_grid.ipynb #ee6634ae
 def resources(job: Job, rates: dict) -> dict:

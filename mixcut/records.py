@@ -252,6 +252,15 @@ def _from_older(metrics: dict, history: pd.DataFrame, arrays: dict) -> tuple[dic
 # %% ../nbs/09_records.ipynb #94bc7bd3
 CLEAN = "clean.npz"
 
+def _read_clean(path: Path, metrics: dict) -> dict:  # split → classes, uint8 `[N]`
+    "Read predictions with clean statistics; empty if they are missing or belong to another run."
+    try:
+        arrays = dict(np.load(BytesIO(path.read_bytes()), allow_pickle=False)) if path.exists() else {}
+        return arrays if str(arrays.pop("beside", "")) == metrics["records"]["predictions.npz"] else {}
+    except Exception as error:  # whatever NumPy says of a damaged file
+        text = "delete it, then predict again with nbs/covered.ipynb"
+        raise RunError(f"{path} is damaged ({error}): {text}") from error
+
 def _read(folder: Path) -> Run:
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     records = {name: (folder / name).read_bytes() for name in ("history.csv", "predictions.npz")}
@@ -265,11 +274,8 @@ def _read(folder: Path) -> Run:
     for split in metrics["splits"]:
         own = [name for name in arrays if name.startswith(f"{split}_")]
         predictions[split] = Predictions(**{name.removeprefix(f"{split}_"): arrays[name] for name in own})
-    if (path := folder / CLEAN).exists():
-        later = dict(np.load(BytesIO(path.read_bytes()), allow_pickle=False))
-        if str(later.pop("beside")) == metrics["records"]["predictions.npz"]:  # else of an earlier run
-            for split, predicted in later.items():
-                predictions[split].clean = predicted
+    for split, predicted in _read_clean(folder / CLEAN, metrics).items():
+        predictions[split].clean = predicted
     return Run(metrics, history, predictions)
 
 # %% ../nbs/09_records.ipynb #398b6980
@@ -280,6 +286,8 @@ def load_run(folder) -> Run:
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise RunError(f"{folder} is not a finished run: {missing} is missing; run its cell again") from None
+    except RunError:
+        raise
     except Exception as error:  # whatever the readers of JSON, CSV and npz raise
         raise RunError(f"{folder}: its records cannot be used ({error}); move the folder away and run its "
                        "cell again") from error
@@ -289,7 +297,8 @@ def resume(config: Config, settings: dict, state) -> Run | None:
     "Return the folder's finished run, or restore its checkpoint. Raises `RunError` for another run's."
     folder = config.folder
     if config.overwrite:
-        for name in ("metrics.json", "history.csv", "predictions.npz", "model.safetensors", CHECKPOINT):
+        written = ("metrics.json", "history.csv", "predictions.npz", "model.safetensors")
+        for name in (*written, CLEAN, CHECKPOINT):
             (folder / name).unlink(missing_ok=True)
     if not (folder / "metrics.json").exists():
         return load_checkpoint(folder, settings, state)

@@ -151,10 +151,11 @@ def _right(run: Run, protocol: str, view: str) -> np.ndarray | None:  # float `[
     splits = [*run.predictions.values()] if both else [run.measured]
     if view == "all images":
         return splits[0].right(protocol)
-    if len(splits) < 1 + both or any(split.copies is None for split in splits):
+    right = [split.right(protocol) for split in splits]
+    if len(splits) < 1 + both or any(part is None for part in [*right, *(split.copies for split in splits)]):
         return None
-    found = [split.right(protocol)[split.copies == (view == "copies")] for split in splits]
-    return np.concatenate(found) if sum(map(len, found)) else None
+    kept = [part[split.copies == (view == "copies")] for part, split in zip(right, splits, strict=True)]
+    return np.concatenate(kept) if sum(map(len, kept)) else None
 
 # %% ../nbs/13_report.ipynb #4926bff4
 def correct(
@@ -310,7 +311,7 @@ def judged(found: pd.DataFrame, dataset: str) -> pd.DataFrame:  # a row per comp
 def protocol_table(found: pd.DataFrame) -> pd.DataFrame:
     "Each cell under each reporting protocol, with ten crops and with one: means over seeds."
     cells = found.groupby(["dataset", "cell"], sort=False)
-    means = cells[SCORES].mean()
+    means = cells[SCORES].agg(lambda scores: scores.mean(skipna=False))  # of the same runs
     means.insert(0, "n", cells.size())
     return means.reset_index()
 
@@ -431,7 +432,7 @@ def _claims(rows: pd.DataFrame) -> list:  # from `judged`
     rivals = [f"MixCut − {METHODS[aug].title}" for aug in ("cutout", "mixup", "cutmix")]
     each = [f"{row.contrast[9:]} {with_interval(row['Δ'], row['Δ ±'], True)}"
             for _, row in rows[rows.contrast.isin(rivals)].dropna(subset="Δ").iterrows()]
-    return said + [f"MixCut minus each of them, in points: {'; '.join(each)}."] * bool(each)
+    return said + [f"MixCut minus each rival, in points: {'; '.join(each)}."] * bool(each)
 
 # %% ../nbs/13_report.ipynb #191a6e4b
 def _gap(runs: pd.DataFrame, protocol: str, copies: bool) -> float:  # points; NaN if some run lacks it
@@ -440,31 +441,43 @@ def _gap(runs: pd.DataFrame, protocol: str, copies: bool) -> float:  # points; N
                         for cell in ("mixcut", "baseline"))
     return np.mean(np.array(mixcut, float)) - np.mean(np.array(baseline, float))
 
-def _against_baseline(runs: pd.DataFrame) -> list:
-    "What copies, ten crops and classes mean for MixCut and the baseline, if the runs recorded it."
-    means, recall = protocol_table(runs).set_index("cell"), recall_table(runs).set_index("class")
-    copied = contrast(correct(runs, "copies"), {"mixcut": 1, "baseline": -1})
-    gaps = {name: [_gap(runs, name, copies) for copies in (True, False)]
-            for name in (*PROTOCOLS, "clean statistics")}
-    copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
+def _by_protocol(runs: pd.DataFrame) -> str:
+    "MixCut's gain over the baseline under each protocol, where it was recorded."
+    gaps = []
+    for name in (*PROTOCOLS, "clean statistics"):
+        gap, without = _gap(runs, name, copies=True), _gap(runs, name, copies=False)
+        if not np.isnan(gap):
+            rest = "" if np.isnan(without) else f" ({number(without, True)})"
+            gaps.append(f"{name} {number(gap, True)}{rest}")
+    return f"MixCut − Baseline by protocol, in points, and in brackets without copies: {'; '.join(gaps)}."
+
+# %% ../nbs/13_report.ipynb #890846f7
+def _by_class(runs: pd.DataFrame) -> list:
+    "Where MixCut loses most to the baseline, if it does, by images and by recall."
+    recall = recall_table(runs).set_index("class")
     lost = recall.Baseline - recall.MixCut
     named = list(dict.fromkeys([(lost * recall.images).idxmax(), lost.idxmax()]))
     sizes = ", ".join(f"{_words(label)} ({recall.images[label]:,} images)" for label in named)
-    recalls = ["{} {}".format(name, " / ".join(map(number, [*recall[name][named], recall[name].mean()])))
-               for name in recall.columns.drop("images")]
+    recalls = [f"{name} {' / '.join(map(number, [*values[named], values.mean()]))}"
+               for name, values in recall.drop(columns="images").items()]
+    where = " in images and on ".join(map(_words, named)) + " in recall" * (len(named) > 1)
+    text = (f"MixCut's largest loss to the baseline is on {where}. Recall of {sizes} and the mean over "
+            f"classes, after the last epoch, in per cent: {'; '.join(recalls)}.")
+    return [text] * bool(lost.max() > 0)
+
+def _against_baseline(runs: pd.DataFrame) -> list:
+    "What protocols, copies, crops and classes mean for MixCut and the baseline, where they were recorded."
+    means = protocol_table(runs).set_index("cell")
+    copied = contrast(correct(runs, "copies"), {"mixcut": 1, "baseline": -1})
+    copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
     sentences = [
-        "MixCut − Baseline by protocol, in points, on all images (and without copies): "
-        + "; ".join(f"{name} {number(every, True)} ({number(rest, True)})"
-                    for name, (every, rest) in gaps.items() if not np.isnan(every)) + ".",
+        _by_protocol(runs),
         f"On the {copied.images:,} images that are also in the training split, MixCut − Baseline is "
         f"{with_interval(copied.value, copied.half, True)} points. They add {number(copies.baseline)} points "
         f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
-        f"Ten crops instead of the centre crop alone add {number(crops.baseline)} points to the baseline's "
-        f"accuracy and {number(crops.mixcut)} to MixCut's.",
-        f"MixCut's largest loss to the baseline is on {_words(named[0])} in images and on "
-        f"{_words(named[-1])} in recall. Recall of {sizes} and the mean over classes, after the "
-        f"last epoch, in per cent: {'; '.join(recalls)}."]
-    return [sentence for sentence in sentences if number(None) not in sentence]
+        f"All crops instead of the centre crop alone add {number(crops.baseline)} points to the baseline's "
+        f"accuracy and {number(crops.mixcut)} to MixCut's."]
+    return [sentence for sentence in sentences if number(None) not in sentence] + _by_class(runs)
 
 # %% ../nbs/13_report.ipynb #45b2fe88
 def _limits(runs: pd.DataFrame, profile: str) -> list:
@@ -493,8 +506,8 @@ def findings(
         for _, row in others[others.cell == "mixcut"].iterrows():
             gain, without = (with_interval(row[name], row[f"{name} ±"], True)
                              for name in ("gain", "gain without copies"))
-            sentences.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points, without copies "
-                             f"{without} (n = {row.n}).")
+            said = f"With {_words(row.other)}: MixCut − Baseline is {gain} points, without copies {without} "
+            sentences += [f"{said}(n = {row.n})."] * bool(row.gain == row.gain)
         sentences += _limits(own, profile) if dataset in DATASETS else []
     about = conditions(found[found.other == ""]) if sentences else "No runs yet."
     places = [own["dataset"] for own in PROFILES[profile].places.values()]

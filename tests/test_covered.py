@@ -1,4 +1,4 @@
-"""Covered faces and calibration, on networks that were trained for it."""
+"""Covered faces, batch norm and calibration, on networks that were trained for it."""
 import json
 import shutil
 from dataclasses import replace
@@ -105,8 +105,15 @@ def test_predictions_reach_the_records_in_out(trained, tmp_path):
     fit(replace(second, overwrite=True, lr=0.001), data, quiet)  # no longer the run that was collected
     C.predict_all(runs, "demo", None, tmp_path / "report")
     records = C.runs_of(tmp_path / "report", "demo")
-    predicted = {run.metrics["cell"]: C.load_covered(path, run) is not None for path, run in records}
-    assert predicted == {"baseline": True, "mixcut": False}
+    for predicted in (lambda path, run: C.load_covered(path, run), lambda path, run: run.measured.clean):
+        there = {run.metrics["cell"]: predicted(path, run) is not None for path, run in records}
+        assert there == {"baseline": True, "mixcut": False}
+    (first.folder / "model.safetensors").unlink()
+    shutil.copy(second.folder / C.CLEAN, first.folder)  # of another run: the record's own stays
+    C.predict_all(runs, "demo", None, tmp_path / "report")
+    again = C.runs_of(tmp_path / "report", "demo")
+    assert sum(run.measured.clean is not None for _, run in again) == 1
+    C.predict_all(tmp_path / "report" / "runs", "demo", None, tmp_path / "report")  # onto itself
 
 
 def test_other_images_and_torn_weights_are_refused(trained):
@@ -115,6 +122,8 @@ def test_other_images_and_torn_weights_are_refused(trained):
         C.predict_covered(made[0].folder, load("drawn", **DRAWN, seed=1).test)
     with pytest.raises(RunError, match="does not predict what the run recorded"):
         C.predict_covered(made[0].folder, data.test[:5])
+    with pytest.raises(RunError, match="own images"):
+        C.predict_clean(made[0].folder, load("drawn", **DRAWN, seed=1))
     told = json.loads((made[0].folder / "metrics.json").read_text())
     told["config"]["data_options"]["test"] = 20  # as if the folder had changed
     (made[0].folder / "metrics.json").write_text(json.dumps(told))
@@ -125,6 +134,8 @@ def test_other_images_and_torn_weights_are_refused(trained):
     (made[1].folder / "model.safetensors").write_bytes(weights)
     with pytest.raises(PredictError, match="damaged"):
         C.predict_covered(made[1].folder, data.test)
+    with pytest.raises(PredictError, match="damaged"):
+        C.predict_clean(made[1].folder, data)
     assert not any((one.folder / C.COVERED).exists() for one in made)
 
 
@@ -177,7 +188,21 @@ def test_damaged_predictions_are_named(trained):
             covered(first)
 
 
+def test_damaged_clean_predictions_are_named_and_go_with_an_overwritten_run(trained):
+    _, data, (first, _) = trained
+    C.save(first.folder / C.CLEAN, load_run(first.folder), **C.predict_clean(first.folder, data))
+    content = (first.folder / C.CLEAN).read_bytes()
+    for cut in (0, 10, len(content) // 2):
+        (first.folder / C.CLEAN).write_bytes(content[:cut])
+        with pytest.raises(RunError, match="clean.npz is damaged.*delete it"):
+            load_run(first.folder)
+    fit(replace(first, overwrite=True), data, quiet)
+    assert load_run(first.folder).measured.clean is None
+
+
 def test_committed_predictions_load():
+    clean = [path.parent for path in C.ROOT.glob("reports/**/clean.npz")]
+    assert len(clean) > 10 and all(load_run(folder).measured.clean is not None for folder in clean)
     found = [path.parent for path in C.ROOT.glob("reports/**/covered.npz")]
     assert len(found) > 10
     for folder in found:

@@ -183,6 +183,26 @@ def test_without_copies_and_both_splits_are_counted_by_hand():
     assert frame(*runs)["without copies"].tolist() == pytest.approx(by_hand["Δ, without copies"])
 
 
+def test_a_split_measured_in_one_epoch_only_leaves_the_view_of_both_empty():
+    runs = [made_up(cell, seed) for cell in ("baseline", "mixcut") for seed in (0, 1)]
+    for run in runs:
+        run.predictions["valid"].ten_crop = run.predictions["valid"].ten_crop[:1]
+    told = R.judged(frame(*runs), "drawn").iloc[0]
+    assert np.isnan(told["Δ, without copies, valid and test"]) and not np.isnan(told["Δ, without copies"])
+
+
+def test_clean_statistics_count_only_if_every_run_has_them():
+    runs = [made_up(cell, seed) for cell in ("baseline", "mixcut") for seed in (0, 1)]
+    for run in runs:
+        seen, share = run.measured, 0.5 if run.metrics["cell"] == "mixcut" else 1
+        seen.clean = np.where(np.arange(len(seen.labels)) < share * len(seen.labels), seen.labels, 99)
+    assert "clean statistics −50.00 (" in R.findings(frame(*runs), "demo")
+    runs[0].measured.clean = None
+    assert "clean statistics" not in R.findings(frame(*runs), "demo")
+    shown = R.protocol_table(frame(*runs)).set_index("cell")["clean statistics"]
+    assert np.isnan(shown["baseline"]) and shown["mixcut"] == 50
+
+
 def test_a_test_split_of_copies_alone_is_a_dash():
     runs = [made_up(cell, seed) for cell in ("baseline", "mixcut") for seed in (0, 1)]
     for run in runs:
