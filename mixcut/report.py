@@ -579,7 +579,8 @@ def contents(
     runs = with_grid(own, profile)
     there = runs[runs.dataset.isin(own.dataset) | own.empty]  # tables of dashes would hide the others
     rows = pd.concat([judged(own, dataset) for dataset in there.dataset.unique()], ignore_index=True)
-    conclusions = rows[rows.kind == "conclusion"].drop(columns="kind")
+    conclusions = rows[rows.kind == "conclusion"].drop(columns=["kind", "where"])
+    conclusions["the paper concludes"] += " (" + rows["where"] + ")"
     claims = rows[rows.kind == "claim"].drop(columns=["kind", "the paper concludes"])
     datasets = own.groupby("dataset", sort=False)
     sections = {
