@@ -9,11 +9,11 @@ __all__ = ['load_runs', 'correct', 'results', 'findings', 'contents', 'write']
 import json
 import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO
 from itertools import chain
-from math import hypot, sqrt
+from math import sqrt
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Literal, NamedTuple
@@ -483,10 +483,11 @@ def _against_baseline(runs: pd.DataFrame) -> list:
 def _limits(runs: pd.DataFrame, profile: str) -> list:
     "What runs on one of the paper's data sets cannot tell about the paper."
     gain = contrast(correct(runs), {"mixcut": 1, "baseline": -1})
-    theirs = hypot(pooled_spread(correct(runs)).run * sqrt(2 / RUNS), gain.image_se)
+    unlimited = replace(gain, seed_se=0)
+    theirs = replace(gain, seed_se=pooled_spread(correct(runs)).run * sqrt(2 / RUNS))
     floor = [f"Even with unlimited seeds, {gain.images:,} images leave MixCut − Baseline uncertain by "
-             f"± {number(1.96 * gain.image_se)} points. If the paper's {RUNS} runs vary as these do, its own "
-             f"difference is uncertain by ± {number(1.96 * theirs)}."]
+             f"± {number(unlimited.half)} points. If the paper's {RUNS} runs vary as these do, its own "
+             f"difference is uncertain by ± {number(theirs.half)}."]
     scale = ["These runs do not follow the paper's protocol. They test whether its conclusions hold at this "
              "scale, not its accuracies."]
     return floor * (gain.half > 0) + scale * (profile != "paper")
