@@ -59,9 +59,9 @@ def accuracy_interval(percent: float, n: int) -> tuple[float, float]:  # per cen
 # %% ../nbs/08_evaluate.ipynb #c296f73c
 PROTOCOLS = {
     "last": "the network after the last epoch",
-    "last10": "the mean of the last ten epochs, which chooses nothing",
+    "last10": "the mean of the last ten epochs: no epoch is selected",
     "valid": "the epoch with the best accuracy on the validation split",
-    "best_test": "the best epoch on the test split itself: optimistic, since it chooses by what it reports",
+    "best_test": "the epoch with the best test accuracy: optimistic, since it is selected on the test split",
 }
 
 # %% ../nbs/08_evaluate.ipynb #78b71a73

@@ -216,7 +216,8 @@ class Ruling:
 # %% ../nbs/00_paper.ipynb #96864367
 LEDGER = (  # the method and its training
     Ruling("which text rules", "Equations (1), (2) and Section 2, not Algorithm 1 as printed", "paper"),
-    Ruling("draws per batch", "one λ, permutation, square and γ coin per batch; or per image", "paper"),
+    Ruling("draws per batch", "one λ, permutation, square and γ coin per batch; an option of `MixCut` "
+           "draws all but the permutation per image, and no run here uses it", "paper"),
     Ruling("the square", "side √β·W, centre uniform over the image, clipped at the border", "paper", "beta"),
     Ruling("λ and the square", "MixCut's λ is not corrected for the erased area; CutMix's is corrected to "
            "the pasted share after clipping", "reference"),

@@ -417,7 +417,8 @@ def claim_sentence(row: pd.Series) -> str:
              if view.startswith("Δ") and "±" not in view and not pd.isna(row[view])}
     said = f"{name}: {found.pop('Δ')} points (n = {row.n}; the paper: {published})"
     if not pd.isna(row.get("verdict")):
-        said += f", **{row.verdict}**, with Holm's correction **{row['with Holm']}**"
+        said += f", **{row.verdict}**"
+        said += f" (with Holm's correction {row['with Holm']})" * (row["with Holm"] != row.verdict)
     for view, value in found.items():
         verdict = row.get(f"verdict{view[1:]}")
         said += f"; {view[3:]} {value}" + ("" if pd.isna(verdict) else f", **{verdict}**")
@@ -426,13 +427,20 @@ def claim_sentence(row: pd.Series) -> str:
     return said + (". No verdict yet: too few seeds for an interval." if pd.isna(row.verdict) else ".")
 
 # %% ../nbs/13_report.ipynb #111927e8
+def conclude(rows: pd.DataFrame) -> list:  # from `judged`: the conclusions on one data set
+    "How many of the paper's conclusions are supported, and a sentence on each."
+    verdicts = rows.get("verdict", pd.Series(dtype=object)).dropna()
+    count = (f"**Supported: {(verdicts == 'supported').sum() or 'none'} of the {len(verdicts)} conclusions of the "
+             "paper that these runs can judge.**")
+    return [count] * bool(len(verdicts)) + [claim_sentence(row) for _, row in rows.iterrows()]
+
 def _claims(rows: pd.DataFrame) -> list:  # from `judged`
     "The paper's conclusions, and MixCut against each rival."
-    said = [claim_sentence(row) for _, row in rows[rows.kind == "conclusion"].iterrows()]
     rivals = [f"MixCut − {METHODS[aug].title}" for aug in ("cutout", "mixup", "cutmix")]
     each = [f"{row.contrast[9:]} {with_interval(row['Δ'], row['Δ ±'], True)}"
             for _, row in rows[rows.contrast.isin(rivals)].dropna(subset="Δ").iterrows()]
-    return said + [f"MixCut minus each rival, in points: {'; '.join(each)}."] * bool(each)
+    rivals = [f"MixCut minus each rival, in points: {'; '.join(each)}."] * bool(each)
+    return conclude(rows[rows.kind == "conclusion"]) + rivals
 
 # %% ../nbs/13_report.ipynb #191a6e4b
 def _gap(runs: pd.DataFrame, protocol: str, copies: bool) -> float:  # points; NaN if some run lacks it
@@ -455,14 +463,12 @@ def _by_protocol(runs: pd.DataFrame) -> str:
 def _by_class(runs: pd.DataFrame) -> list:
     "Where MixCut loses most to the baseline, if it does, by images and by recall."
     recall = recall_table(runs).set_index("class")
-    lost = recall.Baseline - recall.MixCut
-    named = list(dict.fromkeys([(lost * recall.images).idxmax(), lost.idxmax()]))
-    sizes = ", ".join(f"{_words(label)} ({recall.images[label]:,} images)" for label in named)
-    recalls = [f"{name} {' / '.join(map(number, [*values[named], values.mean()]))}"
-               for name, values in recall.drop(columns="images").items()]
-    where = " in images and on ".join(map(_words, named)) + " in recall" * (len(named) > 1)
-    text = (f"MixCut's largest loss to the baseline is on {where}. Recall of {sizes} and the mean over "
-            f"classes, after the last epoch, in per cent: {'; '.join(recalls)}.")
+    sizes, lost = recall.pop("images"), recall.Baseline - recall.MixCut
+    images, points = (f"{_words(label)} (recall {number(recall.MixCut[label])} instead of "
+                      f"{number(recall.Baseline[label])} %)" for label in ((lost * sizes).idxmax(), lost.idxmax()))
+    means = "; ".join(f"{name} {number(value)}" for name, value in recall.mean().items())
+    text = (f"Compared with the baseline, MixCut gets most additional images wrong in {images} and loses most "
+            f"recall in {points}, after the last epoch. Mean recall over classes, in per cent: {means}.")
     return [text] * bool(lost.max() > 0)
 
 def _against_baseline(runs: pd.DataFrame) -> list:
@@ -521,8 +527,9 @@ _CAPTIONS = {
     "conclusions": "The paper's conclusions, each as one contrast, in percentage points; the paper's Δ "
                    "is on all images. Supported: the interval lies above 0. Contradicted: it lies below 0. "
                    "Smaller than claimed: it contains 0 and lies below the paper's Δ. Inconclusive: it "
-                   "contains both. With Holm: by p values corrected for the number of rows of a data set; "
-                   "the other verdicts are not corrected. Other images get no verdict.",
+                   "contains both. With Holm: the verdict after Holm's correction over all rows of the data "
+                   "set, also those without runs; the other verdicts are not corrected. Only the paper's own "
+                   "data sets get verdicts.",
     "claims": "The paper's pairwise comparisons, in percentage points; verdicts as for the conclusions.",
     "accuracy": "Left: each dot is a run, each line a 95 % confidence interval over seeds and images. Right: "
                 "gains over the baseline; pale lines are without copies. Diamonds: the paper.",
