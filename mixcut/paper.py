@@ -8,6 +8,7 @@ __all__ = ['METHODS', 'DATASETS', 'TRAINING', 'CELLS', 'TABLES', 'CLAIMS', 'ERRA
 # %% ../nbs/00_paper.ipynb #c87701a2
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from statistics import fmean
 
 import pandas as pd
 
@@ -143,21 +144,30 @@ def traits() -> pd.DataFrame:
     return frame.rename({"mixed_labels": "mixed labels", "original_input": "original image input"})
 
 # %% ../nbs/00_paper.ipynb #6e267bed
-@dataclass(frozen=True)
-class Claim:
-    "A comparison that the paper makes."
-    where: str  # table and section
-    dataset: str
-    better: str  # the cell that is claimed to be better
-    worse: str
-    delta: float  # the published gain, percentage points
+def cell_titles(dataset: str) -> dict:  # cell → its name in figures and comparisons
+    "The cells in the paper's tables of a data set, the five methods first."
+    rows = [row for table in TABLES.values() if table.dataset == dataset for row in table.rows]
+    titles = {cell: label.removeprefix("Baseline+") for label, cell in rows}
+    return titles | {aug: method.title for aug, method in METHODS.items()}
 
 @dataclass(frozen=True)
-class Conclusion:
-    "A conclusion that the paper draws from several comparisons."
-    words: str  # the paper's, in quotation marks, or ours
-    where: str
-    claims: tuple  # of CLAIMS
+class Claim:
+    "One cell is better than another, or than the mean of several: a comparison that the paper makes."
+    where: str  # table and section
+    dataset: str
+    contrast: str  # such as "MixCut − Cutout"
+    better: str  # the cell that is claimed to be better
+    worse: tuple  # the other cells
+    words: str = ""  # of a conclusion: the paper's, in quotation marks, or ours
+
+    @property
+    def weights(self) -> dict:  # cell → weight of its accuracy
+        return {self.better: 1.0} | dict.fromkeys(self.worse, -1 / len(self.worse))
+
+    @property
+    def delta(self) -> float:  # the published gain, percentage points
+        accuracy = {cell.name: cell.accuracy for cell in CELLS if cell.dataset == self.dataset}
+        return fmean(round(accuracy[self.better] - accuracy[name], 2) for name in self.worse)
 
 # %% ../nbs/00_paper.ipynb #9d6cbcc3
 def _claims(table: Table, section: str) -> list:
@@ -166,27 +176,28 @@ def _claims(table: Table, section: str) -> list:
     pairs = [(f"Table {table.number}, Section {section}", "mixcut", name) for name in others]
     if others[0] == "baseline":
         pairs += [(f"Table {table.number}", name, "baseline") for name in others[1:]]
-    accuracy = {cell.name: cell.accuracy for cell in CELLS if cell.dataset == table.dataset}
-    return [Claim(where, table.dataset, better, worse, round(accuracy[better] - accuracy[worse], 2))
+    short = {cell: title.removeprefix("MixCut, ") for cell, title in cell_titles(table.dataset).items()}
+    return [Claim(where, table.dataset, f"{short[better]} − {short[worse]}", better, (worse,))
             for where, better, worse in pairs]
 
 _SECTIONS = {2: "3.1", 3: "3.2", 4: "3.3.1", 5: "3.3.2", 6: "3.3.3"}
 CLAIMS = tuple(claim for number, section in _SECTIONS.items() for claim in _claims(TABLES[number], section))
 
 # %% ../nbs/00_paper.ipynb #5ebd520e
-def _mixcut_above(*cells: str) -> tuple:
-    "The claims that MixCut is better than the cells whose names start with one of `cells`."
-    return tuple(claim for claim in CLAIMS if claim.better == "mixcut" and claim.worse.startswith(cells))
-
-CONCLUSIONS = (
-    Conclusion("MixCut improves on the baseline, on both data sets", "Section 4", _mixcut_above("baseline")),
-    Conclusion("“MixCut consistently improves classification accuracy on both datasets compared to other "
-               "data augmentation methods”", "Section 4", _mixcut_above("cutout", "mixup", "cutmix")),
-    Conclusion("“the network requires some training samples with randomness rather than setting the "
-               "interpolation strength λ and the removal area ratio β to fixed values”", "Section 3.3.3",
-               _mixcut_above("mixcut-lam", "mixcut-beta")),
-    Conclusion("“the network requires some normal or undisturbed training samples”: γ = 50 % above 100 %",
-               "Section 3.3.3", _mixcut_above("mixcut-gamma")))
+_CONCLUSIONS = (  # where, contrast, how the names of the worse cells begin, words
+    ("Section 4", "MixCut − Baseline", ("baseline",), "MixCut improves on the baseline, on both data sets"),
+    ("Section 4", "MixCut − mean of Cutout, Mixup, CutMix", ("cutout", "mixup", "cutmix"),
+     "“MixCut consistently improves classification accuracy on both datasets compared to other data "
+     "augmentation methods”"),
+    ("Section 3.3.3", "random − mean of fixed λ, β", ("mixcut-lam", "mixcut-beta"),
+     "“the network requires some training samples with randomness rather than setting the interpolation "
+     "strength λ and the removal area ratio β to fixed values”"),
+    ("Section 3.3.3", "γ = 50 % − γ = 100 %", ("mixcut-gamma",),
+     "“the network requires some normal or undisturbed training samples”: γ = 50 % above 100 %"))
+CONCLUSIONS = tuple(
+    Claim(where, dataset, contrast, "mixcut", worse, words)
+    for dataset in DATASETS for where, contrast, names, words in _CONCLUSIONS
+    if (worse := tuple(cell for cell in cell_titles(dataset) if cell.startswith(names))))
 
 # %% ../nbs/00_paper.ipynb #1fb7befb
 ERRATA = (  # where, what is printed, what rules

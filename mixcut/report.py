@@ -32,10 +32,10 @@ from .config import BASE, PROFILES, PROTOCOL, ConfigError, Folder, checked, comm
 from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
 from .faces import draw, sample_faces
 from .grid import jobs
-from .paper import DATASETS, ERRATA, METHODS, RUNS, TABLES, cell_name, find_cell
+from .paper import DATASETS, ERRATA, METHODS, RUNS, TABLES, cell_name, cell_titles, find_cell
 from .plot import COLORS, grid, method_color, style
 from .records import CLEAN, RunError, load_run, write_atomically
-from .stats import cell_titles, comparisons, contrast, judge, pooled_spread
+from .stats import comparisons, contrast, judge, pooled_spread
 
 # %% ../nbs/13_report.ipynb #5b4a0f42
 class _Data(NamedTuple):
@@ -430,8 +430,8 @@ def claim_sentence(row: pd.Series) -> str:
 def conclude(rows: pd.DataFrame) -> list:  # from `judged`: the conclusions on one data set
     "How many of the paper's conclusions are supported, and a sentence on each."
     verdicts = rows.get("verdict", pd.Series(dtype=object)).dropna()
-    count = (f"**Supported: {(verdicts == 'supported').sum() or 'none'} of the {len(verdicts)} conclusions of the "
-             "paper that these runs can judge.**")
+    supported = (verdicts == "supported").sum() or "none"
+    count = f"**Supported: {supported} of the {len(verdicts)} conclusions that these runs can judge.**"
     return [count] * bool(len(verdicts)) + [claim_sentence(row) for _, row in rows.iterrows()]
 
 def _claims(rows: pd.DataFrame) -> list:  # from `judged`
@@ -465,10 +465,11 @@ def _by_class(runs: pd.DataFrame) -> list:
     recall = recall_table(runs).set_index("class")
     sizes, lost = recall.pop("images"), recall.Baseline - recall.MixCut
     images, points = (f"{_words(label)} (recall {number(recall.MixCut[label])} instead of "
-                      f"{number(recall.Baseline[label])} %)" for label in ((lost * sizes).idxmax(), lost.idxmax()))
+                      f"{number(recall.Baseline[label])} %)"
+                      for label in ((lost * sizes).idxmax(), lost.idxmax()))
     means = "; ".join(f"{name} {number(value)}" for name, value in recall.mean().items())
-    text = (f"Compared with the baseline, MixCut gets most additional images wrong in {images} and loses most "
-            f"recall in {points}, after the last epoch. Mean recall over classes, in per cent: {means}.")
+    text = (f"Compared with the baseline, MixCut gets most additional images wrong in {images} and loses "
+            f"most recall in {points}, after the last epoch. Mean recall over classes, in per cent: {means}.")
     return [text] * bool(lost.max() > 0)
 
 def _against_baseline(runs: pd.DataFrame) -> list:

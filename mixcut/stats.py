@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from .paper import CLAIMS, CONCLUSIONS, METHODS, TABLES
+from .paper import CLAIMS, CONCLUSIONS
 
 # %% ../nbs/12_stats.ipynb #72c65c2d
 class StatsError(ValueError):
@@ -102,38 +102,15 @@ def contrast(
     return Estimate(float(by_image.mean()), spread.run * sqrt(share), float(np.sqrt(persistent / images)),
                     spread.df, images, min(map(len, cells.values())))
 
-# %% ../nbs/12_stats.ipynb #a7cd6d8b
-def cell_titles(
-    dataset: str,  # a key of `mixcut.paper.DATASETS`
-) -> dict:  # cell → its name in figures and comparisons
-    "The cells in the paper's tables of a data set, the five methods first."
-    rows = [row for paper in TABLES.values() if paper.dataset == dataset for row in paper.rows]
-    titles = {cell: label.removeprefix("Baseline+") for label, cell in rows}
-    return titles | {aug: method.title for aug, method in METHODS.items()}
-
-# %% ../nbs/12_stats.ipynb #ca636219
-CONTRASTS = ("MixCut − Baseline", "MixCut − mean of Cutout, Mixup, CutMix", "random − mean of fixed λ, β",
-             "γ = 50 % − γ = 100 %")  # a name for each of the paper's conclusions
-
-def _weights(claims: list) -> dict:
-    "The better cell minus the mean of the worse ones."
-    return {c.better: 1.0 for c in claims} | {c.worse: -1 / len(claims) for c in claims}
-
 # %% ../nbs/12_stats.ipynb #b5d73b33
 def comparisons(
     dataset: str,  # a key of `mixcut.paper.DATASETS`
-) -> pd.DataFrame:  # kind (conclusion or claim), contrast, words, where, claims, weights, delta
+) -> pd.DataFrame:  # kind (conclusion or claim), contrast, words, where, weights, delta
     "The paper's conclusions and claims on a data set, each as one contrast with the paper's Δ."
-    claims, titles = [c for c in CLAIMS if c.dataset == dataset], cell_titles(dataset)
-    rows = [("conclusion", name, drawn.words, drawn.where, [c for c in drawn.claims if c in claims])
-            for name, drawn in zip(CONTRASTS, CONCLUSIONS, strict=True)]
-    rows += [("claim", f"{titles[c.better]} − {titles[c.worse].replace('MixCut, ', '')}", "", c.where, [c])
-             for c in claims]
-    found = pd.DataFrame(rows, columns=["kind", "contrast", "words", "where", "claims"])
-    found = found[found.claims.map(len) > 0].reset_index(drop=True)
-    found["weights"] = found.claims.map(_weights)
-    found["delta"] = [np.mean([c.delta for c in mine]) for mine in found.claims]
-    return found
+    kinds = {"conclusion": CONCLUSIONS, "claim": CLAIMS}
+    rows = [(kind, claim.contrast, claim.words, claim.where, claim.weights, claim.delta)
+            for kind, claims in kinds.items() for claim in claims if claim.dataset == dataset]
+    return pd.DataFrame(rows, columns=["kind", "contrast", "words", "where", "weights", "delta"])
 
 # %% ../nbs/12_stats.ipynb #0a0e1fd3
 def verdict(
