@@ -45,14 +45,14 @@ if clash := sorted(CHOICE.keys() & PARAMETERS.keys()):
 GRID = jobs(**CHOICE, **PARAMETERS)
 check(GRID)
 
-PROFILE = GRID[0].config.profile
-RUNS = Path(GRID[0].config.runs, PROFILE).as_posix()  # as in each job's folder: ./ and a last / are gone
+PROFILE = GRID[0].profile
+RUNS = Path(GRID[0].runs, PROFILE).as_posix()  # as in each job's folder: ./ and a last / are gone
 REPORTS = os.path.expanduser(config.get("reports", "reports"))
 FOLDER = RUNS + "/{dataset}/{cell}/seed{seed}"
-JOBS = {job.config.folder.as_posix(): job for job in GRID}
+JOBS = {job.folder.as_posix(): job for job in GRID}
 METRICS = [f"{folder}/metrics.json" for folder in JOBS]
 START = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar {shlex.quote(workflow.basedir)}/nbs/"
-SHOW = json.dumps({"runs": GRID[0].config.runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"})
+SHOW = json.dumps({"runs": GRID[0].runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"})
 
 
 def job_of(wildcards):
@@ -80,7 +80,7 @@ rule cell:
     log:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",
-    params: given=lambda wildcards: json.dumps(given(job_of(wildcards).config))
+    params: given=lambda wildcards: json.dumps(given(job_of(wildcards)))
     threads: int(config.get("threads", 1))
     resources:
         runtime=lambda wildcards: resources(job_of(wildcards), rates())["runtime"],

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field, StrictBool, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .augment import TRANSFORMS, AugmentError, make_transform
-from .data import NAMES, DataError, check_options
+from .data import KINDS, DataError, check_options
 from .paper import DATASETS, RUNS, TRAINING, cell_name
 from .plot import table
 
@@ -47,7 +47,7 @@ class Profile(NamedTuple):
     "A preset for a run, and for a grid over all cells of the paper."
     title: str
     parameters: dict = {}  # for every run
-    places: dict = {name: {"dataset": name} for name in DATASETS}  # the paper's data set → its stand-in
+    datasets: dict = {name: {} for name in DATASETS}  # data set → its own parameters
     seeds: int = RUNS  # runs of each cell, with the seeds 0, 1, …
 
 BASE = {name: TRAINING[name] for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay")}
@@ -62,14 +62,12 @@ _SHOWS = "it shows that everything works, and nothing of the paper's claims"
 PROFILES = {
     "quick": Profile(f"drawn faces, an eighth of the network's width, 14 epochs: {_SHOWS}",
                      _SHORT | {"epochs": 14, "dropout": 0.2},
-                     {"fer2013plus": {"dataset": "drawn"}, "rafdb": {"dataset": "drawn-rgb"}}),
+                     {"drawn": {}, "drawn-rgb": {}}),
     "demo": Profile(f"drawn faces, a small network, a few epochs: {_SHOWS}", _SHORT | {"dropout": 0.1}, {
-        "fer2013plus": {"dataset": "drawn", "epochs": 6, "data_options": {"train": 2500, "test": 200}},
-        "rafdb": {"dataset": "drawn-rgb", "epochs": 4, "batch_size": 32,
-                  "data_options": {"train": 500, "test": 100}}}, seeds=2),
+        "drawn": {"epochs": 6, "data_options": {"train": 2500, "test": 200}},
+        "drawn-rgb": {"epochs": 4, "batch_size": 32, "data_options": {"train": 500, "test": 100}}}, seeds=2),
     "digits": Profile("scikit-learn's handwritten digits, which are no faces: does MixCut help elsewhere?",
-                      _SHORT | {"epochs": 14, "dropout": 0.2},
-                      {"fer2013plus": {"dataset": "folder", "mirror": False}}),
+                      _SHORT | {"epochs": 14, "dropout": 0.2}, {"folder": {"mirror": False}}),
     "paper": Profile("the paper's protocol on the paper's data"),
     "mini": Profile("a quarter of the network's width and 60 epochs, in bf16, the rest as in the paper: "
                     "NOT the paper's protocol", {"width": 0.25, "epochs": 60, "precision": "bf16"}),
@@ -82,9 +80,10 @@ PROFILES = {
 # %% ../nbs/07_config.ipynb #9da2974b
 def preset(profile: str, dataset: str | None = None) -> dict:  # parameter → value
     "A profile's parameters for a data set; None is the profile's first."
-    places = {own["dataset"]: own for own in PROFILES[profile].places.values()}
-    first = next(iter(places))
-    return BASE | PROFILES[profile].parameters | places.get(dataset or first, {"dataset": first})
+    datasets = PROFILES[profile].datasets
+    first = next(iter(datasets))
+    known, own = dataset if dataset in datasets else first, datasets.get(dataset or first, {})
+    return BASE | PROFILES[profile].parameters | {"dataset": known} | own
 
 # %% ../nbs/07_config.ipynb #cba3d5bf
 def _number(value):
@@ -140,7 +139,7 @@ checked = dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})  # a 
 class _Subject:
     "What is run, and where."
     profile: Literal[tuple(PROFILES)] = "quick"  # a preset; its runs share a folder
-    dataset: Literal[NAMES] | None = None
+    dataset: Literal[tuple(KINDS)] | None = None
     data_root: Folder | None = None  # the folder of the images; not needed for drawn faces
     aug: Literal[tuple(TRANSFORMS)] = "mixcut"
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0  # of weights, order, crops, dropout and augmentation

@@ -13,6 +13,7 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -144,7 +145,7 @@ def find_copies(splits: dict) -> dict:
 @dataclass(eq=False, repr=False)
 class Dataset:
     "The splits of one data set, and how they were read."
-    name: str  # one of `NAMES`
+    name: str  # a key of `KINDS`
     train: Split
     valid: Split | None
     test: Split | None
@@ -188,18 +189,20 @@ def majority(
     return labels, labels < len(EXPRESSIONS)
 
 # %% ../nbs/03_data.ipynb #61757151
-_OPTIONS = {
-    "drawn": {"seed": 0, "train": 3000, "valid": 300, "test": 600},
-    "drawn-rgb": {"seed": 0, "train": 1000, "test": 300},
-    "fer2013plus": {},
-    "rafdb": {},
-    "folder": {"seed": 0, "size": 48, "channels": None, "skip_corrupt": False},
-}
-NAMES = tuple(_OPTIONS)
+class Kind(NamedTuple):
+    "A data set that `load` knows."
+    title: str  # in tables and figures
+    place: str  # the paper's data set whose place it takes
+    options: dict = {}  # of `load`, with their defaults
 
-def drawn_sizes(name: str) -> dict:
-    "How many faces `drawn` or `drawn-rgb` draws for each split by default."
-    return {key: value for key, value in _OPTIONS[name].items() if key != "seed"}
+KINDS = {
+    "drawn": Kind("drawn faces", "fer2013plus", {"seed": 0, "train": 3000, "valid": 300, "test": 600}),
+    "drawn-rgb": Kind("drawn faces in colour", "rafdb", {"seed": 0, "train": 1000, "test": 300}),
+    "fer2013plus": Kind("FER2013Plus", "fer2013plus"),
+    "rafdb": Kind("RAF-DB", "rafdb"),
+    "folder": Kind("our own images", "fer2013plus",
+                   {"seed": 0, "size": 48, "channels": None, "skip_corrupt": False}),
+}
 
 # %% ../nbs/03_data.ipynb #bbff3b13
 def split_seed(seed: int, split: str) -> int:
@@ -209,7 +212,7 @@ def split_seed(seed: int, split: str) -> int:
 # %% ../nbs/03_data.ipynb #1cdf76a3
 def _draw_splits(name: str, progress, seed: int, **sizes) -> tuple:
     "Draw faces in the shape of a data set of the paper: split's name → `Split`, and a `Found`."
-    facts = DATASETS["rafdb" if name == "drawn-rgb" else "fer2013plus"]
+    facts = DATASETS[KINDS[name].place]
     rule = RULE if "contempt" in facts.classes else RULE + ", and contempt too"
     splits, found, done = {}, Found(f"drawn faces, seed {seed}", rule, "mixcut.faces"), 0
     places = [facts.classes.index(vote) if vote in facts.classes else -1 for vote in VOTES]
@@ -246,9 +249,10 @@ or root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 # %% ../nbs/03_data.ipynb #3d67713f
 def check_options(name: str, options: dict):
     "Raise `DataError` unless these are options of a data set, each of the right type and range."
+    known = KINDS[name].options
     for option, value in options.items():
-        known = ", ".join(_OPTIONS[name]) or "none"
-        require(option in _OPTIONS[name], f"unknown option of {name} {option!r}. Known: {known}")
+        text = f"unknown option of {name} {option!r}. Known: {', '.join(known) or 'none'}"
+        require(option in known, text)
         low, whole = int(option in ("train", "size")), type(value) is int
         count = f"a whole number from {low} up", whole and low <= value < 2**63
         others = {"channels": ("1, 3 or None", value is None or whole and value in (1, 3)),
@@ -287,9 +291,9 @@ def load(
     **options,  # drawn: seed, train, valid, test; folder: seed, size, channels, skip_corrupt
 ) -> Dataset:
     "Load a data set. Raises `DataError`; warns about what is left out and counts unlike the paper's."
-    require(name in NAMES, f"unknown data set {name!r}. Known: {', '.join(NAMES)}")
+    require(name in KINDS, f"unknown data set {name!r}. Known: {', '.join(KINDS)}")
     check_options(name, options)
-    options = _OPTIONS[name] | options
+    options = KINDS[name].options | options
     if name.startswith("drawn"):
         splits, found = _draw_splits(name, progress, **options)
     else:

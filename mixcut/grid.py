@@ -10,22 +10,15 @@ import json
 from itertools import product
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from .config import PROFILES, Config, ConfigError, nearest
-from .data import drawn_sizes
+from .data import KINDS
 from .layouts import folder_sizes
-from .paper import CELLS, DATASETS, Cell
+from .paper import CELLS, DATASETS
 from .records import CHECKPOINT, RunError, differences, work
 from .train import training_speed
-
-# %% ../nbs/11_grid.ipynb #00e56384
-class Job(NamedTuple):
-    "One run of a grid: a cell of the paper, and the run's configuration."
-    cell: Cell
-    config: Config
 
 # %% ../nbs/11_grid.ipynb #5f3c2a4e
 def _selected(name: str, asked, there) -> list:
@@ -64,69 +57,69 @@ def jobs(
     cells=None,  # only these cells, by name; a list, or text with commas
     seeds: int | None = None,  # the number of seeds; None: the profile's
     **parameters,  # of every run; they override the profile
-) -> list[Job]:  # all cells with seed 0 before any with seed 1
+) -> list[Config]:  # all cells with seed 0 before any with seed 1
     "The runs of a grid. Raises `ConfigError` for an invalid request."
     _selected("profile", [profile], PROFILES)
-    places = {own["dataset"]: place for place, own in PROFILES[profile].places.items()}
-    datasets = _selected("datasets", datasets, places)
+    datasets = _selected("datasets", datasets, PROFILES[profile].datasets)
     names = _selected("cells", cells, list(dict.fromkeys(cell.name for cell in CELLS)))
     seeds = PROFILES[profile].seeds if seeds is None else seeds
     _check_request(datasets, data_root, seeds, parameters)
     grid = []
     for seed, dataset, cell in product(range(seeds), datasets, CELLS):
-        if cell.dataset == places[dataset] and cell.name in names:
+        if cell.dataset == KINDS[dataset].place and cell.name in names:
             place = {"profile": profile, "dataset": dataset, "data_root": _root_of(data_root, dataset)}
-            grid.append(Job(cell, Config(**cell.parameters | place, seed=seed, runs=runs, **parameters)))
+            grid.append(Config(**cell.parameters | place, seed=seed, runs=runs, **parameters))
     if not grid:
         raise ConfigError("no run is left: these cells are not in these data sets, or seeds is below 1")
     return grid
 
 # %% ../nbs/11_grid.ipynb #f3c3f8f7
-def images_of(job: Job) -> dict:  # split → images
+def images_of(job: Config) -> dict:  # split → images
     "The number of images in a job's data set, without reading them."
-    name, options = job.config.dataset, job.config.data_options or {}
+    name, options = job.dataset, job.data_options or {}
     if name.startswith("drawn"):
-        return {split: options.get(split, n) for split, n in drawn_sizes(name).items()}
-    if name == "folder" and Path(job.config.data_root).is_dir():
-        return folder_sizes(job.config.data_root)
-    return DATASETS[job.cell.dataset].counts
+        sizes = KINDS[name].options | options
+        return {split: sizes[split] for split in ("train", "valid", "test") if split in sizes}
+    if name == "folder" and Path(job.data_root).is_dir():
+        return folder_sizes(job.data_root)
+    return DATASETS[KINDS[job.dataset].place].counts
 
-def _size_of(job: Job) -> tuple:  # classes, channels, pixels of a crop's side
-    facts = DATASETS[job.cell.dataset]
-    return len(facts.classes), facts.channels, job.config.crop or facts.crop
+def _size_of(job: Config) -> tuple:  # classes, channels, pixels of a crop's side
+    facts = DATASETS[KINDS[job.dataset].place]
+    return len(facts.classes), facts.channels, job.crop or facts.crop
 
-def flops_of(job: Job) -> float:
+def flops_of(job: Config) -> float:
     "Floating-point operations of a job."
     classes, _, crop = _size_of(job)
-    return work(job.config, images_of(job), classes, crop)["flops"]
+    return work(job, images_of(job), classes, crop)["flops"]
 
 # %% ../nbs/11_grid.ipynb #5426c32d
-def rates_of(grid: list[Job], gflops: float | None = None) -> dict:  # data set → FLOP/s
+def rates_of(grid: list[Config], gflops: float | None = None) -> dict:  # data set → FLOP/s
     "The training speed for each data set: `gflops` GFLOP/s if given, else measured on this machine."
-    firsts = {job.config.dataset: job for job in reversed(grid)}
+    firsts = {job.dataset: job for job in reversed(grid)}
     if gflops:
         return dict.fromkeys(firsts, gflops * 1e9)
     try:
-        return {dataset: training_speed(job.config, *_size_of(job)) for dataset, job in firsts.items()}
+        return {dataset: training_speed(job, *_size_of(job)) for dataset, job in firsts.items()}
     except ConfigError as error:  # a cluster's device is not here
         raise ConfigError(f"{error}; or give gflops = its speed") from None
 
 # %% ../nbs/11_grid.ipynb #ee6634ae
-def resources(job: Job, rates: dict) -> dict:
+def resources(job: Config, rates: dict) -> dict:
     "Resources to request on a cluster: `runtime`, three times the forecast plus ten minutes, and `mem_mb`."
     (_, channels, crop), images = _size_of(job), sum(images_of(job).values())
-    pixels = images * channels * DATASETS[job.cell.dataset].size**2
-    activations = 7e6 * job.config.width * (crop / 44) ** 2 * max(job.config.batch_size, 256)  # 7 MB each
-    minutes = flops_of(job) / rates[job.config.dataset] / 60
+    pixels = images * channels * DATASETS[KINDS[job.dataset].place].size**2
+    activations = 7e6 * job.width * (crop / 44) ** 2 * max(job.batch_size, 256)  # 7 MB each
+    minutes = flops_of(job) / rates[job.dataset] / 60
     return {"runtime": ceil(3 * minutes) + 10, "mem_mb": ceil(2000 + (2 * pixels + activations) / 1e6)}
 
 # %% ../nbs/11_grid.ipynb #c6e9fe17
 def forecasts(
-    grid: list[Job],
+    grid: list[Config],
     rates: dict,  # data set → FLOP/s, as from `rates_of`
 ) -> pd.DataFrame:  # a row per data set, and their sum
     "The cost of a grid whose runs are executed one after another."
-    rows = [(job.config.dataset, 1, flops_of(job) / 1e15) for job in grid]
+    rows = [(job.dataset, 1, flops_of(job) / 1e15) for job in grid]
     found = pd.DataFrame(rows, columns=["data set", "runs", "PFLOP"])
     found["hours"] = found.PFLOP * 1e15 / found["data set"].map(rates) / 3600
     found = found.groupby("data set", sort=False).sum()
@@ -134,8 +127,8 @@ def forecasts(
     return found.astype({"runs": int})
 
 # %% ../nbs/11_grid.ipynb #ba102d44
-def _state_of(job: Job) -> str:
-    notebook = job.config.folder / "run.ipynb"
+def _state_of(job: Config) -> str:
+    notebook = job.folder / "run.ipynb"
     if notebook.with_name("metrics.json").exists():
         return "done"
     if notebook.exists() and '"exception": true' in notebook.read_text(encoding="utf-8"):  # papermill's mark
@@ -144,25 +137,25 @@ def _state_of(job: Job) -> str:
 
 # %% ../nbs/11_grid.ipynb #2e3dfd0f
 def progress(
-    grid: list[Job],
+    grid: list[Config],
 ) -> pd.DataFrame:  # a row per cell; columns data set, cell, done, under way, failed, missing
     "The state of a grid: its runs counted by state."
-    rows = [(job.config.dataset, job.config.cell, _state_of(job)) for job in grid]
+    rows = [(job.dataset, job.cell, _state_of(job)) for job in grid]
     frame = pd.DataFrame(rows, columns=["data set", "cell", "state"])
     counts = frame.groupby(["data set", "cell"], sort=False).state.value_counts().unstack(fill_value=0)
     states = ["done", "under way", "failed", "missing"]
     return counts.reindex(columns=states, fill_value=0).rename_axis(columns=None).reset_index()
 
 # %% ../nbs/11_grid.ipynb #2848adde
-def check(grid: list[Job]):
+def check(grid: list[Config]):
     "Raise `RunError` if a job's folder holds a finished run with other parameters."
     for job in grid:
         try:
-            theirs = json.loads((job.config.folder / "metrics.json").read_text(encoding="utf-8"))["config"]
+            theirs = json.loads((job.folder / "metrics.json").read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):
             continue
-        machine = ("device", "crop", "precision" if job.config.precision == "auto" else "")  # resolved
-        ours = {name: v for name, v in vars(job.config).items() if name in theirs and name not in machine}
+        machine = ("device", "crop", "precision" if job.precision == "auto" else "")  # resolved
+        ours = {name: v for name, v in vars(job).items() if name in theirs and name not in machine}
         if differs := differences({name: theirs[name] for name in ours}, ours):
-            raise RunError(f"{job.config.folder} holds another run: {differs}. Move it away, or choose "
+            raise RunError(f"{job.folder} holds another run: {differs}. Move it away, or choose "
                            "another folder with runs = ...")

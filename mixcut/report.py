@@ -16,7 +16,7 @@ from itertools import chain
 from math import sqrt
 from pathlib import Path
 from shutil import copytree, rmtree
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from nbconvert.filters import markdown2html
 import mixcut
 from .augment import examples
 from .config import BASE, PROFILES, PROTOCOL, ConfigError, Folder, checked, command
+from .data import KINDS
 from .evaluate import PROTOCOLS, Run, confusion, plot_confusion
 from .faces import draw, sample_faces
 from .grid import jobs
@@ -36,15 +37,6 @@ from .paper import DATASETS, ERRATA, METHODS, RUNS, TABLES, cell_name, cell_titl
 from .plot import COLORS, grid, method_color, style
 from .records import CLEAN, RunError, load_run, write_atomically
 from .stats import comparisons, contrast, judge, pooled_spread
-
-# %% ../nbs/13_report.ipynb #5b4a0f42
-class _Data(NamedTuple):
-    title: str
-    place: str  # the paper's data set whose tables it fills
-
-DATA = {"fer2013plus": _Data("FER2013Plus", "fer2013plus"), "rafdb": _Data("RAF-DB", "rafdb"),
-        "drawn": _Data("drawn faces", "fer2013plus"), "drawn-rgb": _Data("drawn faces in colour", "rafdb"),
-        "folder": _Data("our own images", "fer2013plus")}
 
 # %% ../nbs/13_report.ipynb #eb026314
 def _check(run: Run, profile: str):
@@ -54,7 +46,7 @@ def _check(run: Run, profile: str):
     last = m["splits"][m["measured"]]["protocols"]["last"]
     checks = {
         f"of another profile: {m['profile']}": m["profile"] == profile,
-        f"unknown data set {m['dataset']!r}": m["dataset"] in DATA,
+        f"unknown data set {m['dataset']!r}": m["dataset"] in KINDS,
         f"unknown method {m['config']['aug']!r}": m["config"]["aug"] in METHODS,
         f"its cell {m['cell']!r} does not match its parameters": m["cell"] == cell,
         "its predictions do not match its classes": seen.probabilities.shape[1] == len(m["classes"]),
@@ -134,7 +126,7 @@ def load_runs(
     older = found.duplicated(["dataset", "cell", "seed", "circumstances"], keep="last")
     reason = "another run of the same cell and seed finished later"
     skipped += [(name, reason) for name in found.folder[older]]
-    order = {name: k for k, name in enumerate([*DATA, *cell_titles("fer2013plus")])}
+    order = {name: k for k, name in enumerate([*KINDS, *cell_titles("fer2013plus")])}
     found = found[~older].sort_values(["dataset", "cell", "seed"], key=lambda c: c.replace(order))
     return _mark_others(found.reset_index(drop=True)), pd.DataFrame(skipped, columns=["folder", "reason"])
 
@@ -265,7 +257,7 @@ def conditions(found: pd.DataFrame) -> str:
         copies = "" if seen.copies is None else f", {seen.copies.sum():,} of them copies of training images"
         other = f" NOT the profile's: {run.overrides}." if run.overrides else ""
         split = run.run.metrics["measured"]
-        sentences.append(f"{DATA[dataset].title}: {len(seen.labels):,} images of the {split} split{copies}; "
+        sentences.append(f"{KINDS[dataset].title}: {len(seen.labels):,} images of the {split} split{copies}; "
                          f"votes: {_words(run.votes)}; accuracy: {headline(runs)}, "
                          f"{PROTOCOLS[headline(runs)]}.{other}")
     sentences.append("±: half of the 95 % confidence interval over seeds and images, left out if the seeds "
@@ -293,9 +285,9 @@ def results(
 def judged(found: pd.DataFrame, dataset: str) -> pd.DataFrame:  # a row per comparison; Δ in points
     "Estimates and verdicts for the paper's conclusions and claims. Holm's correction is within each kind."
     parts, runs = [], found[found.dataset == dataset]
-    for _, family in comparisons(DATA[dataset].place).groupby("kind", sort=False):
+    for _, family in comparisons(KINDS[dataset].place).groupby("kind", sort=False):
         part = family[["kind", "words", "contrast"]].rename(columns={"words": "the paper concludes"})
-        part = part.assign(on=DATA[dataset].title, **{"paper's Δ": family.delta})
+        part = part.assign(on=KINDS[dataset].title, **{"paper's Δ": family.delta})
         for view in VIEWS:
             ours, suffix = judge(correct(runs, view), family), "" if view == "all images" else f", {view}"
             part[f"Δ{suffix}"], part[f"Δ{suffix} ±"] = ours.value, ours.half
@@ -341,8 +333,7 @@ def recall_table(
 def with_grid(found: pd.DataFrame, profile: str) -> pd.DataFrame:
     "Add the missing runs of the profile's grid, each with the command that makes it."
     keys = ["dataset", "cell", "seed"]
-    wanted = [(job.config.dataset, job.config.cell, job.config.seed, command(job.config))
-              for job in jobs(profile, "DATA_ROOT")]
+    wanted = [(job.dataset, job.cell, job.seed, command(job)) for job in jobs(profile, "DATA_ROOT")]
     both = pd.DataFrame(wanted, columns=[*keys, "to do"]).merge(found, "outer", keys)
     return both.assign(command=both.command.fillna(both.pop("to do")))
 
@@ -355,7 +346,7 @@ def progress_table(runs: pd.DataFrame) -> pd.DataFrame:  # from `with_grid`
 # %% ../nbs/13_report.ipynb #c43a05b6
 def plot_accuracy(runs: pd.DataFrame) -> Figure:
     "Accuracies and gains on one data set with their intervals; the paper's values are diamonds."
-    title, place = DATA[runs.dataset.iloc[0]]
+    title, place, _ = KINDS[runs.dataset.iloc[0]]
     titles, ours = cell_titles(place), measure(runs, cell_titles(place), "baseline")
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 0.6 + 0.3 * len(titles)), sharey=True)
     for at, cell in enumerate(titles):
@@ -366,7 +357,7 @@ def plot_accuracy(runs: pd.DataFrame) -> Figure:
                                           (right, "gain without copies", at + 0.15, 0.4)):
             axis.errorbar(row[name], height, xerr=row[f"{name} ±"], fmt="|", ms=9, mew=2, alpha=alpha,
                           color=color)
-        if title == DATA[place].title:
+        if title == KINDS[place].title:
             left.plot(paper, at, "kD", ms=4, mfc="none")
         right.plot(paper - find_cell(place, "baseline").accuracy, at - 0.3, "kD", ms=4, mfc="none")
     right.axvline(0, color="0.6", lw=0.8)
@@ -518,8 +509,8 @@ def findings(
             sentences += [f"{said}(n = {row.n})."] * bool(row.gain == row.gain)
         sentences += _limits(own, profile) if dataset in DATASETS else []
     about = conditions(found[found.other == ""]) if sentences else "No runs yet."
-    places = [own["dataset"] for own in PROFILES[profile].places.values()]
-    if missing := [DATA[name].title for name in places if sentences and name not in set(found.dataset)]:
+    lacking = [name for name in PROFILES[profile].datasets if name not in set(found.dataset)]
+    if missing := [KINDS[name].title for name in lacking if sentences]:
         about += f" No runs yet on {' and '.join(missing)}."
     return "\n".join([about, "", *(f"- {sentence}" for sentence in sentences)])
 
@@ -551,19 +542,19 @@ def _item(name: str, content, dataset: str | None = None) -> Item:
     title, caption = name.replace("-", " ").capitalize(), _CAPTIONS[name]
     if dataset is None:
         return Item(name, title, caption, content)
-    return Item(f"{name}-{dataset}", f"{title}, {DATA[dataset].title}", caption, content)
+    return Item(f"{name}-{dataset}", f"{title}, {KINDS[dataset].title}", caption, content)
 
 # %% ../nbs/13_report.ipynb #0533dec4
 def _tables(own: pd.DataFrame, runs: pd.DataFrame, k: int) -> list:
     "Table k of the paper for each data set that fills it, with the commands folded under it."
     paper, items = TABLES[k], []
     commands = runs.drop_duplicates(["dataset", "cell"]).set_index(["dataset", "cell"]).command.map(_words)
-    for dataset in (name for name in runs.dataset.unique() if DATA[name].place == paper.dataset):
+    for dataset in (name for name in runs.dataset.unique() if KINDS[name].place == paper.dataset):
         lines = [f"- {label.replace('(ours)', '')}: <code>{commands.get((dataset, cell), '—')}</code>"
                  for label, cell in paper.rows]
         summary = "<summary>The command for each row; -p seed 1, 2, … makes the other seeds</summary>"
         folded = "\n".join([f"\n<details>{summary}\n", *lines, "\n</details>\n"])
-        title = f"Table {k}" + f" on {DATA[dataset].title}" * (dataset not in DATASETS)
+        title = f"Table {k}" + f" on {KINDS[dataset].title}" * (dataset not in DATASETS)
         caption = f"“{paper.caption}.” Per cent; ours: means of n seeds. Gains are over the first row."
         name = f"table-{k}" + f"-{dataset}" * bool(items)
         items.append(Item(name, title, caption, results(own, k, dataset), folded))

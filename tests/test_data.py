@@ -417,7 +417,7 @@ def test_names_and_options(own_root):
         for option in options:
             refuses(f"{min(option)} must be {says}", name=name, root=own_root, **option)
     refuses("channels must be", name="folder", root=own_root, channels=2)
-    assert {name for name in D.NAMES if not name.startswith("drawn")} == set(D.RECIPES) == set(L.READERS)
+    assert {name for name in D.KINDS if not name.startswith("drawn")} == set(D.RECIPES) == set(L.READERS)
 
 
 # RAF-DB

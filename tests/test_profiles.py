@@ -23,6 +23,8 @@ from mixcut.config import (
     preset,
     resolve_precision,
 )
+from mixcut.data import KINDS
+from mixcut.paper import CELLS
 from mixcut.records import CHECKPOINT, load_run
 from mixcut.train import fit
 
@@ -57,12 +59,13 @@ def parsed(line, **given):
 def test_run_grid_and_command_make_one_configuration(profile, tmp_path):
     root = str(tmp_path)
     for job in grid.jobs(profile, root, seeds=1):
-        place = {"profile": profile, "dataset": job.config.dataset, "data_root": job.config.data_root}
-        cell = job.cell.parameters | place
-        assert notebook(**cell) == Config(**cell) == job.config and job.config.overrides == {}
-        assert notebook(**given(job.config)) == job.config
-        placed = {"data_root": root} if job.config.data_root else {}
-        assert parsed(command(job.config), **placed) == job.config
+        place = {"profile": profile, "dataset": job.dataset, "data_root": job.data_root}
+        [cell] = [cell.parameters | place for cell in CELLS
+                  if (cell.dataset, cell.name) == (KINDS[job.dataset].place, job.cell)]
+        assert notebook(**cell) == Config(**cell) == job and job.overrides == {}
+        assert notebook(**given(job)) == job
+        placed = {"data_root": root} if job.data_root else {}
+        assert parsed(command(job), **placed) == job
     alone = notebook(profile=profile)
     assert alone == Config(profile=profile) == parsed(command(alone)) and alone.overrides == {}
     assert {name: getattr(alone, name) for name in preset(profile)} == preset(profile)
@@ -95,10 +98,10 @@ def test_what_is_given_wins_and_is_in_the_command(asked):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_value_that_is_the_profiles_is_no_override(profile):
-    for place in PROFILES[profile].places.values():
-        whole = Config(profile=profile, dataset=place["dataset"])
-        for name, value in preset(profile, place["dataset"]).items():
-            same = Config(profile=profile, **{"dataset": place["dataset"], name: value})
+    for own in PROFILES[profile].datasets:
+        whole = Config(profile=profile, dataset=own)
+        for name, value in preset(profile, own).items():
+            same = Config(profile=profile, **{"dataset": own, name: value})
             assert same == whole and same.overrides == {}
 
 
@@ -131,7 +134,7 @@ def test_a_path_may_begin_with_a_tilde(tmp_path):
     chosen = Config(runs="~/runs", data_root=Path("~/faces"))
     assert chosen.folder.is_relative_to(Path.home()) and chosen.data_root == str(Path.home() / "faces")
     [job] = grid.jobs("digits", "~/digits", "~/runs", cells="mixcut", seeds=1)
-    assert job.config.folder.is_relative_to(Path.home()) and Path(job.config.data_root).is_absolute()
+    assert job.folder.is_relative_to(Path.home()) and Path(job.data_root).is_absolute()
 
 
 # the precision
