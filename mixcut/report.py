@@ -64,6 +64,8 @@ def _circumstances(run: Run) -> str:  # JSON
 
 # %% ../nbs/13_report.ipynb #605b7f59
 SCORES = [*PROTOCOLS, "without copies", "one crop", "gain by ten crops", "clean statistics"]  # % or points
+_COLUMNS = ["dataset", "cell", "seed", "profile", *SCORES, "votes", "overrides", "hours", "images a second",
+            "processor", "finished", "commit", "command", "circumstances", "run", "folder"]
 
 def _row(run: Run) -> dict:
     "What tables show of a run, and the run itself."
@@ -81,25 +83,6 @@ def _row(run: Run) -> dict:
             "processor": made.get("processor"), "finished": str(made.get("finished")),
             "commit": commits + "+" * bool(made.get("dirty")), "command": m["command"],
             "circumstances": _circumstances(run), "run": run}
-
-# %% ../nbs/13_report.ipynb #e33b446e
-_COLUMNS = ["dataset", "cell", "seed", "profile", *SCORES, "votes", "overrides", "hours", "images a second",
-            "processor", "finished", "commit", "command", "circumstances", "run", "folder"]
-
-def _read_runs(folder: Path, profile: str) -> tuple[pd.DataFrame, list]:  # `_COLUMNS`; (folder, reason)
-    "Every run of a profile under a folder, and what is skipped."
-    rows, skipped = [], []
-    places = {path.parent for path in folder.rglob("metrics.json")} | set(folder.rglob("seed*"))
-    for place in sorted(path for path in places if path.is_dir()):
-        name = place.relative_to(folder).as_posix()
-        try:
-            run = load_run(place)
-            _check(run, profile)
-            rows.append(_row(run) | {"folder": name})
-        except Exception as error:  # one bad folder, whatever is wrong with it, must not stop a report
-            reason = f"{error} is missing from its record" if isinstance(error, KeyError) else str(error)
-            skipped.append((name, reason.removeprefix(str(place)).lstrip(": ")))
-    return pd.DataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(SCORES, float)), skipped
 
 # %% ../nbs/13_report.ipynb #74819058
 def _mark_others(found: pd.DataFrame) -> pd.DataFrame:
@@ -121,17 +104,27 @@ def load_runs(
     profile: str,  # a key of `mixcut.config.PROFILES`; other runs are skipped
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # a row per run; the folders skipped, each with the reason
     "Load a report's runs. Of runs that repeat a seed under the same circumstances, the last finished counts."
-    found, skipped = _read_runs(Path(folder), profile)
+    folder, rows, skipped = Path(folder), [], {}
+    places = {path.parent for path in folder.rglob("metrics.json")} | set(folder.rglob("seed*"))
+    for place in sorted(path for path in places if path.is_dir()):
+        name = place.relative_to(folder).as_posix()
+        try:
+            _check(run := load_run(place), profile)
+            rows.append(_row(run) | {"folder": name})
+        except Exception as error:  # one bad folder, whatever is wrong with it, must not stop a report
+            reason = f"{error} is missing from its record" if isinstance(error, KeyError) else str(error)
+            skipped[name] = reason.removeprefix(str(place)).lstrip(": ")
+    found = pd.DataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(SCORES, float))
     found = found.sort_values(["finished", "folder"], ignore_index=True)
     older = found.duplicated(["dataset", "cell", "seed", "circumstances"], keep="last")
-    reason = "another run of the same cell and seed finished later"
-    skipped += [(name, reason) for name in found.folder[older]]
+    skipped |= dict.fromkeys(found.folder[older], "another run of the same cell and seed finished later")
     order = {name: k for k, name in enumerate([*KINDS, *cell_titles("fer2013plus")])}
     found = found[~older].sort_values(["dataset", "cell", "seed"], key=lambda c: c.replace(order))
-    return _mark_others(found.reset_index(drop=True)), pd.DataFrame(skipped, columns=["folder", "reason"])
+    skipped = pd.DataFrame(skipped.items(), columns=["folder", "reason"])
+    return _mark_others(found.reset_index(drop=True)), skipped
 
 # %% ../nbs/13_report.ipynb #f1b3630e
-VIEWS = ("all images", "without copies", "without copies, valid and test")
+VIEWS = ("", ", without copies", ", without copies, valid and test")  # ends of column names; "": all images
 
 def headline(found: pd.DataFrame) -> str:
     "The reporting protocol: `last10`, or `last` if some run did not record its last ten epochs."
@@ -139,33 +132,30 @@ def headline(found: pd.DataFrame) -> str:
 
 def _right(run: Run, protocol: str, view: str) -> np.ndarray | None:  # float `[N]` in [0, 1]
     "How often each image was predicted right; None if the run did not record it."
-    both = view == VIEWS[2]
-    splits = [*run.predictions.values()] if both else [run.measured]
-    if view == "all images":
-        return splits[0].right(protocol)
-    right = [split.right(protocol) for split in splits]
-    if len(splits) < 1 + both or any(part is None for part in [*right, *(split.copies for split in splits)]):
+    splits = [*run.predictions.values()] if view == VIEWS[2] else [run.measured]
+    parts = [(split.right(protocol), split.copies) for split in splits]
+    if view == "":
+        return parts[0][0]
+    if len(parts) < 1 + (view == VIEWS[2]) or any(part is None for pair in parts for part in pair):
         return None
-    kept = [part[split.copies == (view == "copies")] for part, split in zip(right, splits, strict=True)]
-    return np.concatenate(kept) if sum(map(len, kept)) else None
+    kept = np.concatenate([right[copies == (view == "copies")] for right, copies in parts])
+    return kept if len(kept) else None
 
 # %% ../nbs/13_report.ipynb #4926bff4
 def correct(
     found: pd.DataFrame,  # comparable runs on one data set
-    view: str = "all images",  # or another of `VIEWS`, or "copies"
+    view: str = "",  # all images; or another of `VIEWS`, or "copies"
 ) -> dict:  # cell → float `[seeds, images]` in [0, 1]; cells that did not record the view are absent
     "How often each run predicted each image right, as `mixcut.stats` takes it."
-    arrays, protocol = {}, headline(found)
-    for cell, runs in found.groupby("cell", sort=False).run:
-        rows = [_right(run, protocol, view) for run in runs]
-        if all(row is not None for row in rows):
-            arrays[cell] = np.stack(rows)
-    return arrays
+    protocol = headline(found)
+    arrays = {cell: [_right(run, protocol, view) for run in runs]
+              for cell, runs in found.groupby("cell", sort=False).run}
+    return {cell: np.stack(rows) for cell, rows in arrays.items() if all(row is not None for row in rows)}
 
 # %% ../nbs/13_report.ipynb #fd557da4
 def measure(found: pd.DataFrame, cells, first: str) -> pd.DataFrame:  # a row per cell; ±: half an interval
     "Accuracies of some cells on one data set, and their gains over the cell `first`."
-    views, rows = {"gain": correct(found), "gain without copies": correct(found, "without copies")}, []
+    views, rows = {"gain": correct(found), "gain without copies": correct(found, VIEWS[1])}, []
     for cell in cells:
         ours = contrast(views["gain"], {cell: 1})
         row = {"ours": ours.value, "ours ±": ours.half, "n": ours.seeds}
@@ -289,15 +279,14 @@ def judged(found: pd.DataFrame, dataset: str) -> pd.DataFrame:  # a row per comp
         part = family[["kind", "words", "contrast"]].rename(columns={"words": "the paper concludes"})
         part = part.assign(on=KINDS[dataset].title, **{"paper's Δ": family.delta})
         for view in VIEWS:
-            ours, suffix = judge(correct(runs, view), family), "" if view == "all images" else f", {view}"
-            part[f"Δ{suffix}"], part[f"Δ{suffix} ±"] = ours.value, ours.half
-            part[f"verdict{suffix}"] = ours.verdict
-            if view == "all images":
+            ours = judge(correct(runs, view), family)
+            part[f"Δ{view}"], part[f"Δ{view} ±"] = ours.value, ours.half
+            part[f"verdict{view}"] = ours.verdict
+            if view == "":
                 part["with Holm"], part["n"] = ours.holm, ours.seeds
         parts.append(part.assign(where=family["where"]))
-    rows = pd.concat(parts, ignore_index=True).drop(columns=f"verdict, {VIEWS[2]}")
-    verdicts = ["verdict", "verdict, without copies", "with Holm"]
-    return rows if dataset in DATASETS else rows.drop(columns=verdicts)
+    rows = pd.concat(parts, ignore_index=True).drop(columns=f"verdict{VIEWS[2]}")
+    return rows if dataset in DATASETS else rows.drop(columns=["verdict", f"verdict{VIEWS[1]}", "with Holm"])
 
 # %% ../nbs/13_report.ipynb #367914a9
 def protocol_table(found: pd.DataFrame) -> pd.DataFrame:
@@ -404,15 +393,15 @@ def claim_sentence(row: pd.Series) -> str:
     name, published = f"**{row.contrast}** on {row.on}", number(row["paper's Δ"], sign=True)
     if pd.isna(row["Δ"]):
         return f"{name}: not enough runs yet. The paper reports {published}."
-    found = {view: with_interval(row[view], row[f"{view} ±"], True) for view in row.index
-             if view.startswith("Δ") and "±" not in view and not pd.isna(row[view])}
-    said = f"{name}: {found.pop('Δ')} points (n = {row.n}; the paper: {published})"
+    found = {view: with_interval(row[f"Δ{view}"], row[f"Δ{view} ±"], True) for view in VIEWS
+             if not pd.isna(row[f"Δ{view}"])}
+    said = f"{name}: {found.pop('')} points (n = {row.n}; the paper: {published})"
     if not pd.isna(row.get("verdict")):
         said += f", **{row.verdict}**"
         said += f" (with Holm's correction {row['with Holm']})" * (row["with Holm"] != row.verdict)
     for view, value in found.items():
-        verdict = row.get(f"verdict{view[1:]}")
-        said += f"; {view[3:]} {value}" + ("" if pd.isna(verdict) else f", **{verdict}**")
+        verdict = row.get(f"verdict{view}")
+        said += f"; {view[2:]} {value}" + ("" if pd.isna(verdict) else f", **{verdict}**")
     if "verdict" not in row:
         return f"{said}. No verdict: these are not the paper's images."
     return said + (". No verdict yet: too few seeds for an interval." if pd.isna(row.verdict) else ".")
@@ -451,7 +440,7 @@ def _by_protocol(runs: pd.DataFrame) -> str:
     return f"MixCut − Baseline by protocol, in points, and in brackets without copies: {'; '.join(gaps)}."
 
 # %% ../nbs/13_report.ipynb #890846f7
-def _by_class(runs: pd.DataFrame) -> list:
+def _by_class(runs: pd.DataFrame) -> str:
     "Where MixCut loses most to the baseline, if it does, by images and by recall."
     recall = recall_table(runs).set_index("class")
     sizes, lost = recall.pop("images"), recall.Baseline - recall.MixCut
@@ -461,34 +450,30 @@ def _by_class(runs: pd.DataFrame) -> list:
     means = "; ".join(f"{name} {number(value)}" for name, value in recall.mean().items())
     text = (f"Compared with the baseline, MixCut gets most additional images wrong in {images} and loses "
             f"most recall in {points}, after the last epoch. Mean recall over classes, in per cent: {means}.")
-    return [text] * bool(lost.max() > 0)
+    return text if lost.max() > 0 else ""
 
 def _against_baseline(runs: pd.DataFrame) -> list:
-    "What protocols, copies, crops and classes mean for MixCut and the baseline, where they were recorded."
+    "What protocols, copies, crops and classes mean for MixCut and the baseline."
     means = protocol_table(runs).set_index("cell")
     copied = contrast(correct(runs, "copies"), {"mixcut": 1, "baseline": -1})
     copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
-    sentences = [
+    return [
         _by_protocol(runs),
         f"On the {copied.images:,} images that are also in the training split, MixCut − Baseline is "
         f"{with_interval(copied.value, copied.half, True)} points. They add {number(copies.baseline)} points "
         f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
         f"All crops instead of the centre crop alone add {number(crops.baseline)} points to the baseline's "
-        f"accuracy and {number(crops.mixcut)} to MixCut's."]
-    return [sentence for sentence in sentences if number(None) not in sentence] + _by_class(runs)
+        f"accuracy and {number(crops.mixcut)} to MixCut's.",
+        _by_class(runs)]
 
 # %% ../nbs/13_report.ipynb #45b2fe88
-def _limits(runs: pd.DataFrame, profile: str) -> list:
-    "What runs on one of the paper's data sets cannot tell about the paper."
+def _limits(runs: pd.DataFrame) -> str:
+    "What even unlimited seeds, and the paper's own runs, leave open."
     gain = contrast(correct(runs), {"mixcut": 1, "baseline": -1})
-    unlimited = replace(gain, seed_se=0)
     theirs = replace(gain, seed_se=pooled_spread(correct(runs)).run * sqrt(2 / RUNS))
-    floor = [f"Even with unlimited seeds, {gain.images:,} images leave MixCut − Baseline uncertain by "
-             f"± {number(unlimited.half)} points. If the paper's {RUNS} runs vary as these do, its own "
-             f"difference is uncertain by ± {number(theirs.half)}."]
-    scale = ["These runs do not follow the paper's protocol. They test whether its conclusions hold at this "
-             "scale, not its accuracies."]
-    return floor * (gain.half > 0) + scale * (profile != "paper")
+    return (f"Even with unlimited seeds, {gain.images:,} images leave MixCut − Baseline uncertain by "
+            f"± {number(replace(gain, seed_se=0).half)} points. If the paper's {RUNS} runs vary as these do, "
+            f"its own difference is uncertain by ± {number(theirs.half)}.")
 
 # %% ../nbs/13_report.ipynb #e0b0fb05
 def findings(
@@ -497,6 +482,8 @@ def findings(
 ) -> str:  # Markdown
     "Summarise runs in sentences: conclusions, copies, crops, classes, other circumstances, limits."
     sentences = []
+    scale = ("These runs do not follow the paper's protocol. They test whether its conclusions hold at this "
+             "scale, not its accuracies.") * (profile != "paper")
     for dataset, runs in found.groupby("dataset", sort=False):
         own, others = runs[runs.other == ""], others_table(runs[runs.other != ""])
         methods = own[own.cell.isin(METHODS)]
@@ -505,9 +492,10 @@ def findings(
         for _, row in others[others.cell == "mixcut"].iterrows():
             gain, without = (with_interval(row[name], row[f"{name} ±"], True)
                              for name in ("gain", "gain without copies"))
-            said = f"With {_words(row.other)}: MixCut − Baseline is {gain} points, without copies {without} "
-            sentences += [f"{said}(n = {row.n})."] * bool(row.gain == row.gain)
-        sentences += _limits(own, profile) if dataset in DATASETS else []
+            sentences.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points, without copies "
+                             f"{without} (n = {row.n}).")
+        sentences += [_limits(own), scale] if dataset in DATASETS else []
+    sentences = [text for text in sentences if text and number(None) not in text]  # a dash: not recorded
     about = conditions(found[found.other == ""]) if sentences else "No runs yet."
     lacking = [name for name in PROFILES[profile].datasets if name not in set(found.dataset)]
     if missing := [KINDS[name].title for name in lacking if sentences]:
