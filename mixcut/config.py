@@ -82,8 +82,9 @@ def preset(profile: str, dataset: str | None = None) -> dict:  # parameter → v
     "A profile's parameters for a data set; None is the profile's first."
     datasets = PROFILES[profile].datasets
     first = next(iter(datasets))
-    known, own = dataset if dataset in datasets else first, datasets.get(dataset or first, {})
-    return BASE | PROFILES[profile].parameters | {"dataset": known} | own
+    dataset = dataset or first
+    known = dataset if dataset in datasets else first
+    return BASE | PROFILES[profile].parameters | {"dataset": known} | datasets.get(dataset, {})
 
 # %% ../nbs/07_config.ipynb #cba3d5bf
 def _number(value):

@@ -196,10 +196,10 @@ class Kind(NamedTuple):
     options: dict = {}  # of `load`, with their defaults
 
 KINDS = {
-    "drawn": Kind("drawn faces", "fer2013plus", {"seed": 0, "train": 3000, "valid": 300, "test": 600}),
-    "drawn-rgb": Kind("drawn faces in colour", "rafdb", {"seed": 0, "train": 1000, "test": 300}),
     "fer2013plus": Kind("FER2013Plus", "fer2013plus"),
     "rafdb": Kind("RAF-DB", "rafdb"),
+    "drawn": Kind("drawn faces", "fer2013plus", {"seed": 0, "train": 3000, "valid": 300, "test": 600}),
+    "drawn-rgb": Kind("drawn faces in colour", "rafdb", {"seed": 0, "train": 1000, "test": 300}),
     "folder": Kind("our own images", "fer2013plus",
                    {"seed": 0, "size": 48, "channels": None, "skip_corrupt": False}),
 }
