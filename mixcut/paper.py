@@ -143,13 +143,14 @@ def traits() -> pd.DataFrame:
     frame = frame.loc["interpolation":].map(lambda has: "✓" if has else "✗")
     return frame.rename({"mixed_labels": "mixed labels", "original_input": "original image input"})
 
-# %% ../nbs/00_paper.ipynb #6e267bed
+# %% ../nbs/00_paper.ipynb #d96a1716
 def cell_titles(dataset: str) -> dict:  # cell → its name in figures and comparisons
     "The cells in the paper's tables of a data set, the five methods first."
     rows = [row for table in TABLES.values() if table.dataset == dataset for row in table.rows]
     titles = {cell: label.removeprefix("Baseline+") for label, cell in rows}
     return titles | {aug: method.title for aug, method in METHODS.items()}
 
+# %% ../nbs/00_paper.ipynb #6e267bed
 @dataclass(frozen=True)
 class Claim:
     "One cell is better than another, or than the mean of several: a comparison that the paper makes."

@@ -146,7 +146,9 @@ def correct(
     found: pd.DataFrame,  # comparable runs on one data set
     view: str = "",  # all images; or another of `VIEWS`, or "copies"
 ) -> dict:  # cell → float `[seeds, images]` in [0, 1]; cells that did not record the view are absent
-    "How often each run predicted each image right, as `mixcut.stats` takes it."
+    "How often each run predicted each image right, as `mixcut.stats` takes it. Raises ValueError."
+    if view not in (*VIEWS, "copies"):
+        raise ValueError(f"view = {view!r}: it must be one of {VIEWS}, or 'copies'")
     protocol = headline(found)
     arrays = {cell: [_right(run, protocol, view) for run in runs]
               for cell, runs in found.groupby("cell", sort=False).run}
@@ -407,12 +409,15 @@ def claim_sentence(row: pd.Series) -> str:
     return said + (". No verdict yet: too few seeds for an interval." if pd.isna(row.verdict) else ".")
 
 # %% ../nbs/13_report.ipynb #111927e8
-def conclude(rows: pd.DataFrame) -> list:  # from `judged`: the conclusions on one data set
-    "How many of the paper's conclusions are supported, and a sentence on each."
-    verdicts = rows.get("verdict", pd.Series(dtype=object)).dropna()
-    supported = (verdicts == "supported").sum() or "none"
-    count = f"**Supported: {supported} of the {len(verdicts)} conclusions that these runs can judge.**"
-    return [count] * bool(len(verdicts)) + [claim_sentence(row) for _, row in rows.iterrows()]
+def conclude(rows: pd.DataFrame) -> list:  # from `judged`: conclusions
+    "How many of the paper's conclusions are supported on each data set, and a sentence on each."
+    told = []
+    for title, mine in rows.groupby("on", sort=False):
+        verdicts = mine.get("verdict", pd.Series(dtype=object)).dropna()
+        supported = f"{(verdicts == 'supported').sum() or 'none'} of {len(verdicts)}"
+        told += [f"**Conclusions supported on {title}: {supported}.**"] * bool(len(verdicts))
+        told += [claim_sentence(row) for _, row in mine.iterrows()]
+    return told
 
 def _claims(rows: pd.DataFrame) -> list:  # from `judged`
     "The paper's conclusions, and MixCut against each rival."
@@ -440,40 +445,45 @@ def _by_protocol(runs: pd.DataFrame) -> str:
     return f"MixCut − Baseline by protocol, in points, and in brackets without copies: {'; '.join(gaps)}."
 
 # %% ../nbs/13_report.ipynb #890846f7
-def _by_class(runs: pd.DataFrame) -> str:
+def _told(sentence: str, *numbers) -> list:
+    "The sentence, unless one of its numbers is missing."
+    return [sentence] * (not np.isnan(numbers).any())
+
+def _by_class(runs: pd.DataFrame) -> list:
     "Where MixCut loses most to the baseline, if it does, by images and by recall."
     recall = recall_table(runs).set_index("class")
     sizes, lost = recall.pop("images"), recall.Baseline - recall.MixCut
-    images, points = (f"{_words(label)} (recall {number(recall.MixCut[label])} instead of "
-                      f"{number(recall.Baseline[label])} %)"
-                      for label in ((lost * sizes).idxmax(), lost.idxmax()))
+    places = dict.fromkeys([(lost * sizes).idxmax(), lost.idxmax()])
+    changed = (recall.MixCut.map(number) + " instead of " + recall.Baseline.map(number))[list(places)]
+    told = " and loses most recall in ".join(f"{_words(label)} (recall {change} %)"
+                                             for label, change in changed.items())
     means = "; ".join(f"{name} {number(value)}" for name, value in recall.mean().items())
-    text = (f"Compared with the baseline, MixCut gets most additional images wrong in {images} and loses "
-            f"most recall in {points}, after the last epoch. Mean recall over classes, in per cent: {means}.")
-    return text if lost.max() > 0 else ""
+    text = (f"Compared with the baseline, MixCut gets most additional images wrong in {told}, after the last "
+            f"epoch. Mean recall over classes, in per cent: {means}.")
+    return [text] * bool(lost.max() > 0)
 
 def _against_baseline(runs: pd.DataFrame) -> list:
-    "What protocols, copies, crops and classes mean for MixCut and the baseline."
+    "What protocols, copies, crops and classes mean for MixCut and the baseline, where they were recorded."
     means = protocol_table(runs).set_index("cell")
     copied = contrast(correct(runs, "copies"), {"mixcut": 1, "baseline": -1})
     copies, crops = means.last10 - means["without copies"], means["gain by ten crops"]
-    return [
-        _by_protocol(runs),
+    copies_text = (
         f"On the {copied.images:,} images that are also in the training split, MixCut − Baseline is "
         f"{with_interval(copied.value, copied.half, True)} points. They add {number(copies.baseline)} points "
-        f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.",
-        f"All crops instead of the centre crop alone add {number(crops.baseline)} points to the baseline's "
-        f"accuracy and {number(crops.mixcut)} to MixCut's.",
-        _by_class(runs)]
+        f"to the baseline's accuracy and {number(copies.mixcut)} to MixCut's.")
+    crops_text = (f"All crops instead of the centre crop alone add {number(crops.baseline)} points to the "
+                  f"baseline's accuracy and {number(crops.mixcut)} to MixCut's.")
+    return [_by_protocol(runs), *_told(copies_text, copied.value, copies.baseline, copies.mixcut),
+            *_told(crops_text, crops.baseline, crops.mixcut), *_by_class(runs)]
 
 # %% ../nbs/13_report.ipynb #45b2fe88
-def _limits(runs: pd.DataFrame) -> str:
+def _limits(runs: pd.DataFrame) -> list:
     "What even unlimited seeds, and the paper's own runs, leave open."
     gain = contrast(correct(runs), {"mixcut": 1, "baseline": -1})
     theirs = replace(gain, seed_se=pooled_spread(correct(runs)).run * sqrt(2 / RUNS))
-    return (f"Even with unlimited seeds, {gain.images:,} images leave MixCut − Baseline uncertain by "
-            f"± {number(replace(gain, seed_se=0).half)} points. If the paper's {RUNS} runs vary as these do, "
-            f"its own difference is uncertain by ± {number(theirs.half)}.")
+    return _told(f"Even with unlimited seeds, {gain.images:,} images leave MixCut − Baseline uncertain "
+                 f"by ± {number(replace(gain, seed_se=0).half)} points. If the paper's {RUNS} runs vary as "
+                 f"these do, its own difference is uncertain by ± {number(theirs.half)}.", gain.half)
 
 # %% ../nbs/13_report.ipynb #e0b0fb05
 def findings(
@@ -482,8 +492,6 @@ def findings(
 ) -> str:  # Markdown
     "Summarise runs in sentences: conclusions, copies, crops, classes, other circumstances, limits."
     sentences = []
-    scale = ("These runs do not follow the paper's protocol. They test whether its conclusions hold at this "
-             "scale, not its accuracies.") * (profile != "paper")
     for dataset, runs in found.groupby("dataset", sort=False):
         own, others = runs[runs.other == ""], others_table(runs[runs.other != ""])
         methods = own[own.cell.isin(METHODS)]
@@ -492,10 +500,13 @@ def findings(
         for _, row in others[others.cell == "mixcut"].iterrows():
             gain, without = (with_interval(row[name], row[f"{name} ±"], True)
                              for name in ("gain", "gain without copies"))
-            sentences.append(f"With {_words(row.other)}: MixCut − Baseline is {gain} points, without copies "
-                             f"{without} (n = {row.n}).")
-        sentences += [_limits(own), scale] if dataset in DATASETS else []
-    sentences = [text for text in sentences if text and number(None) not in text]  # a dash: not recorded
+            rest = "" if pd.isna(row["gain without copies"]) else f", without copies {without}"
+            sentences += _told(f"With {_words(row.other)}: MixCut − Baseline is {gain} points{rest} "
+                               f"(n = {row.n}).", row.gain)
+        sentences += _limits(own) if dataset in DATASETS else []
+    if set(found.dataset) & set(DATASETS) and profile != "paper":
+        sentences.append("These runs do not follow the paper's protocol. They test whether its conclusions "
+                         "hold at this scale, not its accuracies.")
     about = conditions(found[found.other == ""]) if sentences else "No runs yet."
     lacking = [name for name in PROFILES[profile].datasets if name not in set(found.dataset)]
     if missing := [KINDS[name].title for name in lacking if sentences]:

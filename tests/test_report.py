@@ -163,6 +163,8 @@ def test_older_records_say_that_they_are():
     both = frame(*found.run, *new)
     assert both.other[7:].eq("").all() and R.headline(both[7:]) == "last10"
     assert both.other[:7].str.contains("measured on valid 3,555").all()
+    [said] = [line for line in R.findings(both, "mini").splitlines() if "measured on valid 3,555" in line]
+    assert "MixCut − Baseline is −0.15 ± 0.92 points (n = 2)." in said
     shown = R.as_text(R.results(found, 2, "fer2013plus"))
     assert set(shown["gain without copies"]) == {"—"} and "±" in shown.gain["mixcut"]
     assert "— points" not in R.findings(found, "mini")
@@ -344,6 +346,33 @@ def test_sentences_follow_from_their_numbers():
             for seen in run.predictions.values():
                 seen.ten_crop[:] = (seen.labels + 1) % 4
     assert "**contradicted**" in R.findings(frame(*runs), "mini")
+
+
+def test_conclusions_are_counted_for_each_data_set_and_holm_is_named_where_it_differs():
+    runs = [made_up(cell, seed, "fer2013plus") for cell in ("baseline", "mixcut") for seed in (0, 1)]
+    row = R.judged(frame(*runs), "fer2013plus").iloc[0]
+    rows = pd.DataFrame([{**row, "on": on, "verdict": verdict, "with Holm": holm} for on, verdict, holm in [
+        ("FER2013Plus", "supported", "inconclusive"), ("FER2013Plus", "contradicted", "contradicted"),
+        ("RAF-DB", "inconclusive", "inconclusive"), ("RAF-DB", None, None)]])
+    told = R.conclude(rows)
+    assert told[0] == "**Conclusions supported on FER2013Plus: 1 of 2.**" and len(told) == 6
+    assert told[3] == "**Conclusions supported on RAF-DB: none of 1.**"
+    assert "**supported** (with Holm's correction inconclusive)" in told[1] and "Holm" not in told[2]
+    assert "No verdict yet" in told[5]
+
+
+def test_a_dash_in_a_class_name_loses_no_sentence():
+    runs = [made_up(cell, seed, "fer2013plus") for cell in ("baseline", "mixcut") for seed in (0, 1)]
+    for run in runs:
+        run.metrics["classes"] = [f"{name} — very" for name in run.metrics["classes"]]
+        if run.metrics["cell"] == "mixcut":
+            run.measured.probabilities[:] = np.eye(4)[(run.labels + 1) % 4]
+    assert " — very (recall 0.00 instead of " in R.findings(frame(*runs), "mini")
+
+
+def test_a_view_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match="must be one of"):
+        R.correct(frame(made_up("mixcut", 0)), "all images")
 
 
 def test_names_are_escaped(tmp_path):
