@@ -54,7 +54,8 @@ def write_atomically(path: Path, content):
 @contextmanager
 def locked(folder: Path):
     "Create and lock a run's folder. Raises `RunError` if another process uses it, or it is read-only."
-    lock, holder = FileLock(folder / ".lock", timeout=0), folder / ".holder"
+    # a killed process's lock may outlive it by some 30 ms
+    lock, holder = FileLock(folder / ".lock", timeout=0.5), folder / ".holder"
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     try:
         folder.mkdir(parents=True, exist_ok=True)
