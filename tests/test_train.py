@@ -410,6 +410,18 @@ def test_mps_keeps_the_default_memory_format():
     assert found == [torch.channels_last, torch.channels_last, torch.contiguous_format]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_run_touches_one_gpu_of_four(monkeypatch):
+    touched = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: touched.append(str(device)))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: touched.append(str(device)))
+    for device in ("cpu", "cuda:1"):
+        with train.seeded(0, "dropout", 1, torch.device(device)):
+            torch.rand(2)
+    assert touched == ["cuda:1", "cuda:1"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     chosen = config(tmp_path)
     state = start(chosen, 3, 32)
