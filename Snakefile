@@ -51,7 +51,8 @@ REPORTS = os.path.expanduser(config.get("reports", "reports"))
 FOLDER = RUNS + "/{dataset}/{cell}/seed{seed}"
 JOBS = {job.folder.as_posix(): job for job in GRID}
 METRICS = [f"{folder}/metrics.json" for folder in JOBS]
-START = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar {shlex.quote(workflow.basedir)}/nbs/"
+NOTEBOOKS = f"{workflow.basedir}/nbs/"
+START = "{sys.executable:q} -m papermill --no-progress-bar {NOTEBOOKS:q}"
 SHOW = json.dumps({"runs": GRID[0].runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"})
 
 
@@ -76,7 +77,8 @@ rule all:
 
 
 rule cell:
-    output: FOLDER + "/metrics.json"
+    # kept when a job starts anew: a run that was finished as the engine died is read back, not trained again
+    output: update(FOLDER + "/metrics.json")
     log:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",

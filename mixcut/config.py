@@ -126,7 +126,8 @@ def _named_errors(make):
 # %% ../nbs/07_config.ipynb #f654a182
 def resolve_device(name: str) -> torch.device:
     "`auto` is CUDA, else Apple's MPS, else the CPU. Raises `ConfigError` for a missing device."
-    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0  # 0 if the driver is too old
+    counts = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     there = [kind for kind, count in counts.items() if count]
     numbered = [f"{kind}:{k}" for kind in there for k in range(counts[kind])]
     if name not in ("auto", *there, *numbered):
@@ -230,10 +231,11 @@ def resolve_precision(config: Config) -> str:
     "`fp32` or `bf16`; for `auto`, bf16 on CUDA devices that support it and on CPUs with AMX."
     if config.precision != "auto":
         return config.precision
-    device = resolve_device(config.device).type
-    if device == "cpu":
-        return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"  # there is no public name
-    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    device = resolve_device(config.device)
+    native = device.type == "cpu" and torch.cpu._is_amx_tile_supported()  # there is no public name
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"
 
 # %% ../nbs/07_config.ipynb #65814216

@@ -12,6 +12,7 @@ from math import ceil
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from .config import PROFILES, Config, ConfigError, nearest
 from .data import KINDS
@@ -103,6 +104,8 @@ def rates_of(grid: list[Config], gflops: float | None = None) -> dict:  # data s
         return {dataset: training_speed(job, *_size_of(job)) for dataset, job in firsts.items()}
     except ConfigError as error:  # a cluster's device is not here
         raise ConfigError(f"{error}; or give gflops = its speed") from None
+    finally:
+        torch.cuda.empty_cache()  # the runs are other processes, and need the memory
 
 # %% ../nbs/11_grid.ipynb #ee6634ae
 def resources(job: Config, rates: dict) -> dict:

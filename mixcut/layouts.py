@@ -253,8 +253,10 @@ def read_votes(path, split: str | None = None) -> pd.DataFrame:
 def _pixels(text: str, path, line: int) -> np.ndarray:
     "One face, uint8 `[1, 48, 48]`, from a cell. Raises `DataError` unless it holds 2,304 numbers of 0..255."
     try:
-        values = np.fromstring(text, dtype=np.int64, sep=" ")
-    except ValueError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # what older NumPy makes of bad text
+            values = np.fromstring(text, dtype=np.int64, sep=" ")
+    except (ValueError, DeprecationWarning):
         text = "not all pixels are whole numbers. Download the file again"
         raise DataError(f"{where(path, line)}: {text}") from None
     low, high = values.min(initial=0), values.max(initial=0)

@@ -56,7 +56,8 @@ def grid(
     "Show images in a grid, with a title above each and a label left of each row."
     count = -(-len(images) // columns)
     room = 0.05 if titles is None else 0.22 * (1 + max(str(title).count("\n") for title in titles))
-    fig, axes = plt.subplots(count, columns, squeeze=False, figsize=(size * columns, (size + room) * count))
+    fig, axes = plt.subplots(count, columns, squeeze=False, layout="constrained",
+                             figsize=(size * columns, (size + room) * count))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     for i, image in enumerate(images):

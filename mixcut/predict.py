@@ -145,7 +145,8 @@ def predict(photo: np.ndarray, network: Network, whole: bool = False) -> list[Fa
     faces = []
     for box in [middle] if whole else find_faces(photo):
         image = cut_out(photo, None if whole else box, network.size, network.channels)
-        faces.append(Face(box, image[0], pd.Series(network(image)[0].numpy(), network.classes)))
+        found = network(image.to(next(network.parameters()).device))[0]
+        faces.append(Face(box, image[0], pd.Series(found.cpu().numpy(), network.classes)))
     return faces
 
 # %% ../nbs/14_predict.ipynb #9f9768ce

@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from hashlib import sha256
 from io import BytesIO
@@ -47,7 +47,8 @@ def write_atomically(path: Path, content):
         beside.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # the new name has to reach the disk too
         folder = os.open(path.parent, os.O_DIRECTORY)
-        os.fsync(folder)
+        with suppress(OSError):  # some shared folders refuse it
+            os.fsync(folder)
         os.close(folder)
 
 # %% ../nbs/09_records.ipynb #5996b607
@@ -62,7 +63,9 @@ def locked(folder: Path):
         lock.acquire()
         write_atomically(holder, f"process {os.getpid()} on {platform.node()}, since {since}".encode())
     except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        who = "another process"
+        with suppress(FileNotFoundError):  # it may just have ended
+            who = holder.read_text(encoding="utf-8")
         raise RunError(f"{folder} is in use by {who}: wait until it is done, or stop it; then repeat the "
                        "command") from None
     except OSError as error:
@@ -73,7 +76,8 @@ def locked(folder: Path):
     finally:
         temporary = folder.glob(".*.[0-9]*")  # files that killed processes left
         for left in (holder, folder / ".lock", *temporary):
-            left.unlink(missing_ok=True)
+            with suppress(PermissionError):  # on Windows the lock is open; there its release removes it
+                left.unlink(missing_ok=True)
         lock.release()
 
 # %% ../nbs/09_records.ipynb #6a292bda
@@ -304,5 +308,6 @@ def resume(config: Config, settings: dict, state) -> Run | None:
     if not (folder / "metrics.json").exists():
         return load_checkpoint(folder, settings, state)
     run = load_run(folder)
-    require_same(folder, run.metrics["config"], settings)
+    machine = ("device", "precision" if config.precision == "auto" else "device")  # it may be of another
+    require_same(folder, run.metrics["config"] | {name: settings[name] for name in machine}, settings)
     return run

@@ -54,9 +54,10 @@ def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int(words[0] >> 1))
 
 @contextmanager
-def seeded(seed: int, stream: str, epoch: int = 0, device: torch.device = torch.device("cpu")):
+def seeded(seed: int, stream: str, epoch: int = 0):
     "Seed torch's global generators, for layers that accept no generator; restore them afterwards."
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # None: all GPUs, and a warning
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(gpus):  # which warns of several GPUs unless they are named
         torch.manual_seed(generator(seed, stream, epoch).initial_seed())
         yield
 
@@ -139,7 +140,7 @@ def train_epoch(state: State, split: Split, config: Config, epoch: int, progress
     "Train one epoch and return the mean loss. Raises `RunError` if a loss or weight is not finite."
     state.model.train()
     losses, sizes = [], []
-    with seeded(config.seed, "dropout", epoch, split.images.device):
+    with seeded(config.seed, "dropout", epoch):
         for images, labels in train_batches(split, config, epoch):
             within = (sum(sizes) + len(images) / 2) / len(split)
             lr = learning_rate(epoch, config.epochs, config.lr, config.schedule, within)
@@ -176,7 +177,8 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     state = start(config, len(data.classes), crop)
     device = state.model.classifier.weight.device
     train = replace(data.train, images=data.train.images.to(device), labels=data.train.labels.to(device))
-    with ExitStack() as after, locked(config.folder):
+    gpu = torch.cuda.device(device if device.type == "cuda" else -1)  # -1 changes nothing
+    with ExitStack() as after, locked(config.folder), gpu:
         after.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
@@ -256,10 +258,10 @@ def _follow_best(state: State, data: Dataset, config: Config, score: float):
 # %% ../nbs/10_train.ipynb #15e76251
 def training_speed(config: Config, classes: int, channels: int, crop: int) -> float:  # FLOP/s
     "The training speed of this device: the best of three steps, after an untimed one."
-    state, seconds, device = start(config, classes, crop), [], resolve_device(config.device)
-    with seeded(config.seed, "dropout", device=device):
-        images = torch.rand(config.batch_size, channels, crop, crop, device=device)
-        labels = torch.full((len(images), classes), 1 / classes, device=device)
+    state, seconds = start(config, classes, crop), []
+    with seeded(config.seed, "dropout"):
+        images = torch.rand(config.batch_size, channels, crop, crop, device=resolve_device(config.device))
+        labels = torch.full((len(images), classes), 1 / classes, device=images.device)
         for _ in range(4):
             began = time.perf_counter()
             train_step(state, images, labels, config).item()

@@ -17,7 +17,11 @@ from mixcut import layouts as L
 from mixcut import miniatures as M
 from mixcut.data import DataError, DataWarning, Split, load
 
-pytestmark = pytest.mark.filterwarnings("error", "ignore::mixcut.data.DataWarning", "ignore:.*CUDA.*")
+pytestmark = pytest.mark.filterwarnings(
+    "error", "ignore::mixcut.data.DataWarning", "ignore:.*CUDA.*",
+    # of libraries to come
+    "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning", "ignore::FutureWarning",
+)
 
 USAGE = ["Training"] * 12 + ["PublicTest"] * 4 + ["PrivateTest"] * 4
 

@@ -13,7 +13,6 @@ from mixcut import grid
 from mixcut.config import Config, ConfigError, given
 from mixcut.data import load
 from mixcut.paper import CELLS
-from mixcut.train import start
 
 ROOT = Path(__file__).parent.parent
 TINY = {"epochs": 2, "width": 0.05, "device": "cpu", "data_options": {"train": 120, "test": 40}}
@@ -81,9 +80,6 @@ def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
     slow, fast = (grid.resources(full, {"fer2013plus": rate}) for rate in (1e12, 1e13))
     assert slow["runtime"] > 9 * (fast["runtime"] - 10) and slow["mem_mb"] == fast["mem_mb"]
     assert grid.resources(small, {"fer2013plus": 1e12})["mem_mb"] < slow["mem_mb"]
-    state = start(small, 8, 44)
-    weights = sum(p.numel() for p in state.model.parameters()) * 4 / 1e6
-    assert weights < grid.resources(small, {"fer2013plus": 1e12})["mem_mb"]
 
 
 @pytest.mark.parametrize("wrong, match", [

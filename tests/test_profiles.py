@@ -1,6 +1,7 @@
 """A profile is one preset, whoever asks: a run's notebook, the grid, the command that a record holds."""
 import json
 import shlex
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -142,16 +143,26 @@ def test_a_path_may_begin_with_a_tilde(tmp_path):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A machine with a CUDA device, as far as a configuration looks."""
+    """A machine with two CUDA devices, as far as a configuration looks; the second is asked."""
+    asked = []
+
+    @contextmanager
+    def on(device):
+        asked.append(str(device))
+        yield
+        asked.pop()
+
     def has(bf16, emulated=True):
         def device(name):
-            return torch.device("cpu" if name == "cpu" else "cuda")
+            return torch.device("cpu" if name == "cpu" else "cuda:1")
 
         def supported(including_emulation=True):
+            assert asked == ["cuda:1"]
             return bf16 or including_emulation and emulated
 
         monkeypatch.setattr(mixcut.config, "resolve_device", device)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        monkeypatch.setattr(torch.cuda, "device", on)
     return has
 
 

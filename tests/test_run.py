@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -119,7 +119,8 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path):
     process = papermill(killed, epochs=8)
     while process.poll() is None and not (killed / folder / "checkpoint.pt").exists():
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)  # papermill and its kernel, at once
+    for each in (*psutil.Process(process.pid).children(recursive=True), process):  # the kernel first
+        each.kill()
     process.communicate()
     assert not (killed / folder / "metrics.json").exists(), "the run was over before it could be killed"
     code, output = done(papermill(killed, epochs=8))

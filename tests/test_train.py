@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mixcut import augment, train
-from mixcut.config import Config, ConfigError, from_parameters
+from mixcut.config import Config, ConfigError, from_parameters, resolve_device
 from mixcut.data import Dataset, Found, Split
 from mixcut.records import CHECKPOINT, RunError, load_checkpoint, load_run, run_settings, save_checkpoint
 from mixcut.train import (
@@ -22,7 +22,6 @@ from mixcut.train import (
     generator,
     learning_rate,
     load_data,
-    measured_splits,
     memory_format,
     start,
     train_batches,
@@ -124,11 +123,6 @@ def test_without_a_validation_split_the_test_split_is_watched(tmp_path):
     run = fit(config(tmp_path), dataset(valid=0), quiet)
     assert run.metrics["monitor"] == "test" and list(run.metrics["splits"]) == ["test"]
     assert run.score("valid") is None
-
-
-def test_with_neither_it_refuses():
-    with pytest.raises(ConfigError, match="only training images"):
-        measured_splits(dataset(valid=0, test=0))
 
 
 def test_best_test_measures_every_epoch_and_costs_more(tmp_path):
@@ -411,15 +405,25 @@ def test_mps_keeps_the_default_memory_format():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_run_touches_one_gpu_of_four(monkeypatch):
-    touched = []
+def test_random_states_of_four_gpus_are_restored_without_a_warning(monkeypatch):
+    states = {k: k for k in range(4)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: touched.append(str(device)))
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: touched.append(str(device)))
-    for device in ("cpu", "cuda:1"):
-        with train.seeded(0, "dropout", 1, torch.device(device)):
-            torch.rand(2)
-    assert touched == ["cuda:1", "cuda:1"]
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: state}))
+    with train.seeded(0, "dropout", 1):
+        states.update(dict.fromkeys(range(4), "seeded"))
+    assert states == {k: k for k in range(4)}
+
+
+def test_a_gpu_whose_driver_is_too_old_is_not_chosen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # by NVML, while the runtime refuses
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto").type != "cuda"
+    with pytest.raises(ConfigError, match="'cuda': no such device here"):
+        resolve_device("cuda")
+    with train.seeded(0, "dropout", 1):
+        torch.rand(2)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -479,8 +483,3 @@ def test_notebook_names_that_are_no_parameters_pass():
         from_parameters({"In": [], "Out": {}, "_i": "", "__name__": "x", "print": print, "aug": "mixup"}).aug
         == "mixup"
     )
-
-
-def test_generators_differ_by_stream():
-    draws = [torch.rand(4, generator=generator(0, stream)) for stream in ("order", "crop", "mix")]
-    assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
