@@ -6,12 +6,12 @@ snakemake --cores 1 --config profile=paper data_root=FACES         the paper
 snakemake so_far --cores 1                                         a report over what is finished
 
 Further --config: datasets=a,b cells=a,b seeds=2 runs=FOLDER reports=FOLDER
-gflops=N (of the machines that train; else measured here) gpus=1 threads=1 (of each run)
+gflops=N (of the machines that train; else measured here) gpus=1 threads=1 (of each run; without a cluster,
+--resources gpu=1 then gives one run at a time the GPU)
 parameters='{"device": "cuda"}' (of each run; they go before the profile's)
 """
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
