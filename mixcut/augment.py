@@ -105,8 +105,8 @@ def _mask(drawn: Draw, images: Tensor) -> Tensor:  # bool `[n, 1, H, W]`, video 
     "The mask M of Equation (1): False in the box or the hidden pixels, True elsewhere."
     hidden = drawn.hidden
     if hidden is None:
-        top, bottom, left, right = drawn.box[:, :, None].unbind(1)
-        y, x = (torch.arange(side, device="cpu") for side in drawn.size)
+        top, bottom, left, right = drawn.box[:, :, None].to(images.device).unbind(1)
+        y, x = (torch.arange(side, device=images.device) for side in drawn.size)
         hidden = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
     return ~hidden.view(-1, *[1] * (images.ndim - 3), *drawn.size).to(images.device)
 
@@ -118,7 +118,8 @@ def soften(labels: Tensor, classes: int | None = None, dtype: torch.dtype = torc
         _require(valid, f"labels have {labels.shape[1]} columns, but num_classes={classes}")
         return labels.to(torch.promote_types(labels.dtype, dtype), copy=True)
     if labels.dtype != torch.int64:
-        raise AugmentError(f"labels are {labels.dtype}: try labels.long()")
+        raise AugmentError(f"labels are {labels.dtype}: class numbers need labels.long(), and yes or no for "
+                           "one logit needs labels[:, None]")
     _require(classes is not None, "labels are class numbers: give the number of classes as num_classes=")
     try:
         soft = torch.zeros(len(labels), classes, dtype=dtype, device=labels.device)
@@ -203,7 +204,8 @@ class BatchTransform(_OwnGenerator):
     "The baseline: same images, soft labels. Other transforms override `draw` and `apply`."
     num_classes: int | None = None  # K; not needed if labels are `[B, K]`
     labels_getter: Callable | str = field(default="default", repr=False)  # a function: batch → its labels
-    generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; None is torch's own
+    generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; None, or in a
+    # loader's worker, is torch's own
     return_draw: bool = False  # return `(batch, Draw)`
 
     def __post_init__(self):
@@ -214,6 +216,9 @@ class BatchTransform(_OwnGenerator):
                 setattr(self, f.name, _plain(f.name, value))
         valid = self.labels_getter == "default" or callable(self.labels_getter)
         _require(valid, f"labels_getter = {self.labels_getter!r}: it must be a function, or 'default'")
+        own, valid = self.generator, isinstance(self.generator, torch.Generator)
+        valid = own is None or valid and own.device.type == "cpu"
+        _require(valid, f"generator = {own!r}: it must be a torch.Generator on the CPU, or None")
 
     def draw(self, batch: int, height: int, width: int) -> Draw | None:
         return None

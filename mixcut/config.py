@@ -177,7 +177,7 @@ class _Training(_Subject):
     weight_decay: Annotated[Number, Field(ge=0, le=100)] | None = None  # the paper: 5e-4
     schedule: Literal["scaled", "paper", "one-cycle"] | None = None  # see `mixcut.train.learning_rate`
     dropout: Annotated[Number, Field(ge=0, lt=1)] | None = None  # before the linear layer; the recipe: 0.5
-    grad_clamp: Annotated[Number, Field(gt=0)] | None = None  # clamp gradients to ± this; the recipe: 0.1
+    grad_clamp: Annotated[Number, Field(gt=0)] | None = None  # clamp gradients to ± this; None: no clamp
     init: Literal["torch", "identity"] | None = None  # see `mixcut.model.start_as_identity`
     low_resolution: Share | None = None  # the share of the run that trains on smaller images first
     crop: Annotated[Whole, Field(ge=32, le=4096)] | None = None  # pixels; None: 44 of 48, 92 of 100

@@ -80,7 +80,7 @@ def cell_name(aug: str, lam: float | None = None, beta: float | None = None, gam
 class Cell:
     "One number of the paper's tables and its parameters; None is the method's default."
     dataset: str  # a key of `DATASETS`
-    accuracy: float  # published test accuracy, per cent, mean of five runs
+    accuracy: float  # published test accuracy, per cent
     aug: str  # a key of `METHODS`
     lam: float | None = None
     beta: float | None = None
@@ -204,12 +204,13 @@ CONCLUSIONS = tuple(
 ERRATA = (  # where, what is printed, what rules
     ("Conclusion", "“improves the baseline classification accuracy by +1.05%” on FER2013Plus",
      "+1.27 %: Table 2 and Section 3.1 (85.63 − 84.36)"),
+    ("Algorithm 1", "changes every batch of the training", "γ = 50 %: half of the batches (Section 2)"),
     ("Algorithm 1, line 6", "mixes `input_A` with itself", "Equation (1): λ·x_A + (1 − λ)·x_B"),
     ("Algorithm 1, line 7", "takes both labels from `target_B`, those of the wrong images",
      "Equation (2): λ·y_A + (1 − λ)·y_B"),
-    ("Algorithm 1, lines 11–12", "r_w, r_h = √(1 − η) lack the factors W and H: one pixel at most",
+    ("Algorithm 1, lines 11–12", "r_w, r_h = √(1 − η) lack the factors W and H: at most one pixel wide",
      "side √β·W, since β is a share of the area"),
-    ("Algorithm 1, line 16", "Clip(…, min=H), which moves the edge out of the image",
+    ("Algorithm 1, line 16", "Clip(…, min=H), which moves the edge to the border of the image",
      "Clip(…, max=H), as line 14 does for W"),
     ("Algorithm 1, line 18", "indexes the mask without its batch axis", "the square is in both spatial axes"),
     ("Section 2, below Equation (2)", "“x ∈ R^(W×H×C) denotes the binary mask”, “matrix dot product”",
@@ -258,5 +259,6 @@ LEDGER += (  # the data and the report
     Ruling("the epoch reported", "last, last10, valid and best_test side by side. The headline is last10, "
            "the mean of the last ten epochs. The recipe tracks and prints its best test epoch, so the paper "
            "may have reported that", "ours", "best_test"),
+    Ruling("runs of Tables 4 to 6", "five, as for Tables 2 and 3", "ours"),
     Ruling("precision", "bf16 where the hardware is made for it, else fp32", "ours", "precision"),
     Ruling("ten-crop average", "of probabilities; the average of logits is recorded too", "paper"))

@@ -44,6 +44,9 @@ class Network(nn.Module):
         self.crop, self.size, self.channels = config["crop"], images["size"], images["channels"]
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.dtype != torch.uint8 or images.shape[1:] != (self.channels, self.size, self.size):
+            raise PredictError(f"faces must be uint8 [N, {self.channels}, {self.size}, {self.size}], "
+                               f"not {images.dtype} {list(images.shape)}")
         crops = ten_crop(images, self.crop)[:10 if self.config.get("mirror", True) else 5]
         logits = self.model(to_float(crops.flatten(0, 1)))
         return logits.softmax(1).unflatten(0, (len(crops), -1)).mean(0)
@@ -140,6 +143,9 @@ class Face(NamedTuple):
 # %% ../nbs/14_predict.ipynb #a7bd339a
 def predict(photo: np.ndarray, network: Network, whole: bool = False) -> list[Face]:
     "Predict each face's expression, left to right; `whole`: the photo is one face. Raises `PredictError`."
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        raise PredictError(f"a photo must be uint8 [H, W, 3], as from `read_photo`, not {photo.dtype} "
+                           f"{list(photo.shape)}")
     height, width = photo.shape[:2]
     middle = (height - min(height, width)) // 2, (width - min(height, width)) // 2, min(height, width)
     faces = []

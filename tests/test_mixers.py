@@ -131,6 +131,8 @@ def test_numbers_of_other_libraries_are_numbers():
     (lambda: MixCut(num_classes=True), "num_classes"),
     (lambda: MixCut()(*faces()), "num_classes"),
     (lambda: MixCut(labels_getter="labels"), "labels_getter"),
+    (lambda: MixCut(generator=42), "generator = 42"),
+    (lambda: MixCut(num_classes=2)(torch.rand(2, 1, 8, 8), torch.rand(2)), r"labels\[:, None\]"),
     (lambda: MixCut(p=None), "p = None"),
     (lambda: MixCut(p=1.1), "p = 1.1"),
     (lambda: MixCut(p=-0.1), "p = -0.1"),

@@ -113,6 +113,18 @@ def test_no_face_says_so_and_a_whole_one_needs_no_detector(network, monkeypatch)
         find_faces(wall)
 
 
+@pytest.mark.parametrize("faces", [torch.rand(2, 1, 48, 48), torch.zeros(2, 1, 64, 64, dtype=torch.uint8)])
+def test_a_network_refuses_what_would_look_like_an_answer(network, faces):
+    with pytest.raises(PredictError, match=r"faces must be uint8 \[N, 1, 48, 48\]"):
+        network(faces)
+
+
+def test_a_photo_of_floats_or_one_channel_is_refused(network):
+    for photo in (np.zeros((90, 90, 3), np.float32), np.zeros((90, 90), np.uint8)):
+        with pytest.raises(PredictError, match=r"a photo must be uint8 \[H, W, 3\]"):
+            predict(photo, network)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 5), (23, 400), (400, 30), (3, 2000)])
 def test_photos_of_odd_sizes(network, shape):
     photo = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
