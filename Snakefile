@@ -78,7 +78,7 @@ rule all:
 
 rule cell:
     # kept when a job starts anew: a run that was finished as the engine died is read back, not trained again
-    output: update(FOLDER + "/metrics.json")
+    output: FOLDER + "/metrics.json" if PARAMETERS.get("overwrite") else update(FOLDER + "/metrics.json")
     log:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",

@@ -119,7 +119,7 @@ def soften(labels: Tensor, classes: int | None = None, dtype: torch.dtype = torc
         return labels.to(torch.promote_types(labels.dtype, dtype), copy=True)
     if labels.dtype != torch.int64:
         raise AugmentError(f"labels are {labels.dtype}: class numbers need labels.long(), and yes or no for "
-                           "one logit needs labels[:, None]")
+                           "one logit needs labels[:, None] without num_classes")
     _require(classes is not None, "labels are class numbers: give the number of classes as num_classes=")
     try:
         soft = torch.zeros(len(labels), classes, dtype=dtype, device=labels.device)
@@ -204,8 +204,7 @@ class BatchTransform(_OwnGenerator):
     "The baseline: same images, soft labels. Other transforms override `draw` and `apply`."
     num_classes: int | None = None  # K; not needed if labels are `[B, K]`
     labels_getter: Callable | str = field(default="default", repr=False)  # a function: batch → its labels
-    generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; None, or in a
-    # loader's worker, is torch's own
+    generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; in workers, torch's own
     return_draw: bool = False  # return `(batch, Draw)`
 
     def __post_init__(self):
@@ -216,8 +215,8 @@ class BatchTransform(_OwnGenerator):
                 setattr(self, f.name, _plain(f.name, value))
         valid = self.labels_getter == "default" or callable(self.labels_getter)
         _require(valid, f"labels_getter = {self.labels_getter!r}: it must be a function, or 'default'")
-        own, valid = self.generator, isinstance(self.generator, torch.Generator)
-        valid = own is None or valid and own.device.type == "cpu"
+        own = self.generator
+        valid = own is None or isinstance(own, torch.Generator) and own.device.type == "cpu"
         _require(valid, f"generator = {own!r}: it must be a torch.Generator on the CPU, or None")
 
     def draw(self, batch: int, height: int, width: int) -> Draw | None:

@@ -124,10 +124,13 @@ def _named_errors(make):
         raise ConfigError(str(error)) from None
 
 # %% ../nbs/07_config.ipynb #f654a182
+def gpus() -> range:
+    "The CUDA devices that work; none if the driver is too old."
+    return range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
 def resolve_device(name: str) -> torch.device:
     "`auto` is CUDA, else Apple's MPS, else the CPU. Raises `ConfigError` for a missing device."
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0  # 0 if the driver is too old
-    counts = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    counts = {"cuda": len(gpus()), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     there = [kind for kind, count in counts.items() if count]
     numbered = [f"{kind}:{k}" for kind in there for k in range(counts[kind])]
     if name not in ("auto", *there, *numbered):

@@ -6,6 +6,7 @@
 __all__ = ['RunError', 'load_run']
 
 # %% ../nbs/09_records.ipynb #f866b6db
+import errno
 import json
 import os
 import platform
@@ -35,7 +36,7 @@ class RunError(ValueError):
 
 # %% ../nbs/09_records.ipynb #c124a68a
 def write_atomically(path: Path, content):
-    "Write bytes to a file completely or not at all, even if power is cut."
+    "Write bytes to a file completely or not at all, even if power is cut where the folder allows fsync."
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(beside, "wb") as file:
@@ -47,9 +48,13 @@ def write_atomically(path: Path, content):
         beside.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # the new name has to reach the disk too
         folder = os.open(path.parent, os.O_DIRECTORY)
-        with suppress(OSError):  # some shared folders refuse it
+        try:
             os.fsync(folder)
-        os.close(folder)
+        except OSError as error:  # some shared folders refuse it
+            if error.errno == errno.EIO:
+                raise
+        finally:
+            os.close(folder)
 
 # %% ../nbs/09_records.ipynb #5996b607
 @contextmanager
@@ -308,6 +313,6 @@ def resume(config: Config, settings: dict, state) -> Run | None:
     if not (folder / "metrics.json").exists():
         return load_checkpoint(folder, settings, state)
     run = load_run(folder)
-    machine = ("device", "precision" if config.precision == "auto" else "device")  # it may be of another
-    require_same(folder, run.metrics["config"] | {name: settings[name] for name in machine}, settings)
+    free = [name for name in ("device", "precision") if getattr(config, name) == "auto"]  # any machine's
+    require_same(folder, run.metrics["config"] | {name: settings[name] for name in free}, settings)
     return run

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import random_crop, to_float
-from .config import Config, ConfigError, resolve_device, resolve_precision
+from .config import Config, ConfigError, gpus, resolve_device, resolve_precision
 from .data import Dataset, Split, load
 from .evaluate import Run, accuracy, average, crop_logits, summary
 from .model import ImprovedVGG19, flops, folded, start_as_identity
@@ -56,8 +56,7 @@ def generator(seed: int, stream: str, epoch: int = 0) -> torch.Generator:
 @contextmanager
 def seeded(seed: int, stream: str, epoch: int = 0):
     "Seed torch's global generators, for layers that accept no generator; restore them afterwards."
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(gpus):  # which warns of several GPUs unless they are named
+    with torch.random.fork_rng(gpus()):  # it warns of several GPUs unless they are named
         torch.manual_seed(generator(seed, stream, epoch).initial_seed())
         yield
 
@@ -177,7 +176,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     state = start(config, len(data.classes), crop)
     device = state.model.classifier.weight.device
     train = replace(data.train, images=data.train.images.to(device), labels=data.train.labels.to(device))
-    gpu = torch.cuda.device(device if device.type == "cuda" else -1)  # -1 changes nothing
+    gpu = torch.cuda.device(device if device.type == "cuda" else -1)  # which the record names; -1: none
     with ExitStack() as after, locked(config.folder), gpu:
         after.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
         if config.deterministic:

@@ -197,7 +197,7 @@ def test_a_data_set_of_training_images_alone_is_named_before_any_work(tmp_path):
 
 
 def test_a_finished_run_of_a_gpu_is_read_back_on_a_computer_without_one(tmp_path):
-    chosen, data = config(tmp_path, precision="auto"), dataset()
+    chosen, data = config(tmp_path, device="auto", precision="auto"), dataset()
     fit(chosen, data, quiet)
     path = chosen.folder / "metrics.json"
     metrics = json.loads(path.read_text())
@@ -206,17 +206,23 @@ def test_a_finished_run_of_a_gpu_is_read_back_on_a_computer_without_one(tmp_path
     assert fit(chosen, data, quiet).metrics == metrics
     with pytest.raises(RunError, match="precision = 'bf16' there and 'fp32' here"):
         fit(replace(chosen, precision="fp32"), data, quiet)
+    with pytest.raises(RunError, match="device = 'cuda' there and 'cpu' here"):
+        fit(replace(chosen, device="cpu"), data, quiet)
 
 
 def test_a_shared_folder_that_refuses_fsync_is_written_all_the_same(tmp_path, monkeypatch):
     def fsync(number, real=os.fsync):
         if stat.S_ISDIR(os.fstat(number).st_mode):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(said, os.strerror(said))
         real(number)
 
+    said = errno.EINVAL
     monkeypatch.setattr(os, "fsync", fsync)
     records.write_atomically(tmp_path / "a", b"content")
     assert (tmp_path / "a").read_bytes() == b"content"
+    said = errno.EIO  # a disk that fails is another matter
+    with pytest.raises(OSError, match="Input/output"):
+        records.write_atomically(tmp_path / "a", b"content")
 
 
 def test_a_lock_that_cannot_be_removed_while_it_is_held_is_released(tmp_path, monkeypatch):
