@@ -265,11 +265,12 @@ def _finish(data: Dataset):
     "Record checksum and copies; warn about what is left out and counts that differ from the paper's."
     found, differ = data.found, "; ".join(differences(data.name, data.splits))
     found.checksum = data.fingerprint
-    copies = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
+    same = [f"copies: {int(mask.sum()):,} of {len(mask):,} {key} images are pixel for pixel in {other}"
               for (key, other), mask in find_copies(data.splits).items() if mask.any()]
-    copies = copies or ["copies: no image is pixel for pixel in two splits"]
+    copies = same or ["copies: no image is pixel for pixel in two splits"]
     found.notes = found.warned + found.notes + copies
     texts = found.warned[:20] + ["and more: see found.notes"] * (len(found.warned) > 20)
+    texts += same if "splits by seed" in found.rule else []  # ours made them
     texts += [f"counts differ from the paper's: {differ}"] if differ else []
     if texts:
         warnings.warn(f"{data.name} ({found.layout}): {'; '.join(texts)}", DataWarning, stacklevel=3)

@@ -11,6 +11,8 @@ import re
 import warnings
 from collections import Counter
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,8 @@ _OLDER_VOTES = ("fer2013new.csv is missing, so the older votes of label.csv are 
                 "36 valid and 46 test labels, as much as methods differ by. Add the published fer2013new.csv")
 
 # %% ../nbs/04_layouts.ipynb #016866bc
+_HIDDEN = (".", "__", "@")  # also what macOS adds to archives, and network drives to folders
+
 def _files(folder: Path, above: tuple = ()) -> list:
     "All files below a folder, sorted. Skips hidden ones, and links back to a folder `above`."
     files, here = [], folder.resolve()
@@ -39,7 +43,7 @@ def _files(folder: Path, above: tuple = ()) -> list:
         return files
     try:
         for path in sorted(folder.iterdir()):
-            if not path.name.startswith((".", "__")):  # what macOS adds to archives
+            if not path.name.startswith(_HIDDEN):
                 files += _files(path, (*above, here)) if path.is_dir() else [path]
     except OSError as error:
         raise DataError(f"{where(folder)}: cannot be read ({error.strerror})") from error
@@ -94,16 +98,22 @@ def _find_splits(folders: set) -> dict:
 
 # %% ../nbs/04_layouts.ipynb #5d96962f
 def _by_folder(root: Path, files: list) -> pd.DataFrame:
-    "Table of the files in split folders: path, split, name (of the class, or empty), image (is it one?)."
+    "Table of the files in split folders: path, split, name (of the class), below (it), image (is it one?)."
     folders = [path.relative_to(root).parts[:-1] for path in files]
     found = _find_splits(set(folders))
     depth = len(next(iter(found)))
     for path in root.joinpath(*min(found)[:-1]).iterdir():
         empty = path.is_dir() and path.name[0] != "." and path.relative_to(root).parts not in found
         require(not (empty and _split_name(path.name)), "an empty split: add images, or remove it", path)
+    filled = {parts[:depth + 1] for parts in folders}
+    for path in chain(*(root.joinpath(*place).iterdir() for place in found)):
+        empty = path.is_dir() and path.relative_to(root).parts not in filled
+        empty = empty and not path.name.startswith(_HIDDEN)
+        require(not empty, "an empty folder beside the classes: add images, or remove it", path)
     table = pd.DataFrame({"path": files}, dtype=object)
     table["split"] = [found.get(parts[:depth]) for parts in folders]
     table["name"] = [where("".join(parts[depth:depth + 1])) for parts in folders]
+    table["below"] = [where("/".join(parts[depth + 1:])) for parts in folders]
     table["image"] = np.array([path.suffix.lower() in EXTENSIONS for path in files], bool)
     return table.dropna()
 
@@ -140,6 +150,8 @@ def _open(path) -> Image.Image:
     with image:
         deep = image.mode.startswith("I") or ";16" in str(image.tile)
         image.load()
+    if image.format == "JPEG" and (content := Path(path).read_bytes()).endswith(bytes(64)):
+        require(content.rstrip(b"\0").endswith(b"\xff\xd9"), "its end is empty")  # else grey below
     with suppress(Exception):  # if EXIF is damaged, the stored orientation stays
         ImageOps.exif_transpose(image, in_place=True)
     return _to_rgb(image, deep, path)
@@ -304,6 +316,8 @@ def _fer_folders(root: Path, files: list, votes: Path | None) -> tuple:
     faces, found = _fer_votes(lists, votes)
     lacking = ", ".join(sorted(set(pngs.split) - set(faces.split)))
     require(not lacking, f"no votes for the {lacking} images. Put fer2013new.csv beside the folders")
+    twice = ", ".join(pngs.image[pngs.duplicated(["split", "image"])].head(3))
+    require(not twice, f"{twice}: in two folders of one split. Remove one")
     faces = faces[faces.split.isin(table.split)].merge(pngs, on=["split", "image"], how="left")
     lost = faces[faces.path.isna()]
     if len(lost):
@@ -340,7 +354,7 @@ def read_raf_list(path) -> pd.DataFrame:
 def _raf_tree(listing: Path, files: list) -> tuple:
     "RAF-DB from its official tree: a table of faces, and a `Found`."
     table, folder = read_raf_list(listing), listing.parent.parent / "Image" / "aligned"
-    aligned = {path.name: path for path in files if path.parent == folder}
+    aligned = {path.name: path for path in files if path.parent in (folder, folder / "aligned")}
     table["path"] = table.image.str.replace(".jpg", "_aligned.jpg").map(aligned)
     _check_rows(table, table.path.notna(), "{image} is not in Image/aligned. Unpack it", listing)
     warned = _left_out([*aligned.values()], table.path, "not in the list")
@@ -372,12 +386,15 @@ def _check_classes(splits: set, classes: list, images: pd.DataFrame):
     "Raise `DataError` for fewer than two classes, names that cannot be used, or a class without images."
     text = f"{len(classes)} class folders, but it takes at least two. Make one per class, in each split.\n\n"
     require(len(classes) > 1, text + RECIPES["folder"])
+    alike = {name.casefold().strip(): name for name in classes}
+    twins = [f"{name} and {alike[name.casefold().strip()]}" for name in classes if name not in alike.values()]
+    require(not twins, f"class folders {', '.join(twins)} differ only in case or blanks. Rename them")
     odd = [name for name in classes if "\N{REPLACEMENT CHARACTER}" in name or _split_name(name)]
     require(not odd, f"class folders {', '.join(odd)} look like splits, or are not UTF-8 text. Rename them")
     filled = set(zip(images.split, images.name, strict=True))
     for split, name in sorted((split, name) for split in splits for name in classes):
         text = f"{split}/{name}: no usable image in this class. Add images ({', '.join(EXTENSIONS)}), or "
-        require((split, name) in filled, text + "remove the class from every split")
+        require((split, name) in filled, text + "remove the class from every split, or leave out this split")
 
 # %% ../nbs/04_layouts.ipynb #546ea293
 def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -401,13 +418,21 @@ def _list_folder(root: Path) -> tuple:
     images, classes = table[table.image & (table.name != "")], sorted(set(table.name) - {""})
     _check_classes(set(table.split), classes, images)
     warned = _left_out(files, images.path, "not images in class folders")
+    if below := sorted(set(images.below) - {""}):
+        text = f"{(images.below != '').sum():,} images lie in folders below the classes {', '.join(classes)}"
+        warned.append(f"{text}: {', '.join(below[:9])}. If these are the classes, or no images of the class, "
+                      "choose another root or move them")
     return images.assign(label=images.name.map(classes.index)), tuple(classes), warned
 
 # %% ../nbs/04_layouts.ipynb #509798bd
 def _read_folder(root: Path, progress, seed, size, channels, skip_corrupt) -> tuple:
     "Your own images, fitted to squares; `channels` None means grey if all are. Raises `DataError`."
     (table, classes, warned), skipped = _list_folder(root), [] if skip_corrupt else None
-    images = _read_images(table, lambda row: decode(row.path, size, channels or 3, True), progress, skipped)
+    try:
+        read = partial(decode, size=size, channels=channels or 3, fit=True)
+        images = _read_images(table, lambda row: read(row.path), progress, skipped)
+    except DataError as error:
+        raise DataError(f"{error}; or leave such images out with the option skip_corrupt") from error
     kept = table[table.index.isin(images)]
     _check_classes(set(table.split), classes, kept)
     if channels is None and all((image == image[:1]).all() for image in images.values()):

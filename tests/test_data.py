@@ -872,6 +872,66 @@ def test_what_looks_like_a_split_is_one_or_an_error(tmp_path, folders, says):
     refuses(says, name="folder", root=tree(tmp_path / "x", *folders))
 
 
+@pytest.mark.parametrize("folders, says", [
+    (("训练/happy", "训练/sad", "测试/happy", "测试/sad"), "below the classes 测试, 训练: happy, sad"),
+    (("S001/happy", "S001/sad", "S002/happy"), "below the classes S001, S002: happy, sad"),
+    (("train/happy", "train/happy/thumbs", "train/sad"), "4 images lie in folders below the classes happy"),
+])
+def test_folders_below_the_classes_are_told(tmp_path, folders, says):
+    [said] = warned("folder", tree(tmp_path / "x", *folders))[1]
+    assert says in said and "choose another root or move them" in said
+
+
+def test_a_network_drives_thumbnails_are_no_images(tmp_path):
+    got, said = warned("folder", tree(tmp_path / "x", "train/a", "train/b", "train/a/@eaDir/1.png"))
+    assert len(got.train) == 8 and not said
+
+
+@pytest.mark.parametrize("folder", ["train/disgust", "disgust/inner"])
+def test_an_empty_class_is_named(tmp_path, folder):
+    root = tree(tmp_path / "x", *(("train/a", "train/b") if "train" in folder else ("a", "b")))
+    (root / folder).mkdir(parents=True)
+    refuses("disgust: an empty folder beside the classes", name="folder", root=root)
+
+
+def test_classes_that_differ_only_in_case(tmp_path):
+    root = tree(tmp_path / "x", "train/Anger", "train/sad", "test/anger", "test/sad")
+    refuses("Anger and anger differ only in case", name="folder", root=root)
+
+
+def test_copies_are_warned_of_where_we_made_the_splits(tmp_path):
+    root = tree(tmp_path / "x", "a", "b", count=10)
+    for path in [*root.glob("*/*.png")]:
+        shutil.copy(path, path.with_name(f"{path.stem} (1).png"))
+    [said] = warned("folder", root)[1]
+    assert "are pixel for pixel in train" in said
+
+
+def test_a_jpeg_that_ends_in_zeros_is_refused(tmp_path):
+    root = tree(tmp_path / "x", "train/a", "train/b")
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "train/a/half.jpg", quality=95)
+    content = (root / "train/a/half.jpg").read_bytes()
+    (root / "train/a/half.jpg").write_bytes(content + bytes(100))  # padding after the end is none
+    assert len(load("folder", root).train) == 9
+    (root / "train/a/half.jpg").write_bytes(content[:len(content) // 2] + bytes(len(content) // 2))
+    refuses("a/half.jpg: cannot be decoded", "its end is empty", "skip_corrupt", name="folder", root=root)
+
+
+def test_aligned_faces_unpacked_into_a_folder_of_their_name(raf_root):
+    folder, before = raf_root / "basic/Image/aligned", load("rafdb", raf_root).fingerprint
+    folder.rename(folder.with_name("inner"))
+    folder.mkdir()
+    folder.with_name("inner").rename(folder / "aligned")
+    assert load("rafdb", raf_root).fingerprint == before
+
+
+def test_faces_unpacked_twice_are_named(fer_root):
+    shutil.copytree(fer_root / "FER2013Valid", fer_root / "FER2013Valid/FER2013Valid")
+    (fer_root / "FER2013Valid/FER2013Valid/label.csv").unlink()
+    refuses("in two folders of one split", root=fer_root)
+
+
 def test_everything_that_is_left_out_is_said_by_class(tmp_path):
     root = tree(
         tmp_path / "x",

@@ -131,8 +131,13 @@ def test_what_cannot_be_is_named(wrong, match):
         from_parameters(wrong)
 
 
+def test_a_folder_for_drawn_faces_is_refused():
+    with pytest.raises(ConfigError, match="drawn reads no folder; give dataset = folder"):
+        Config(data_root="photos")
+
+
 def test_a_path_may_begin_with_a_tilde(tmp_path):
-    chosen = Config(runs="~/runs", data_root=Path("~/faces"))
+    chosen = Config(runs="~/runs", dataset="folder", data_root=Path("~/faces"))
     assert chosen.folder.is_relative_to(Path.home()) and chosen.data_root == str(Path.home() / "faces")
     [job] = grid.jobs("digits", "~/digits", "~/runs", cells="mixcut", seeds=1)
     assert job.folder.is_relative_to(Path.home()) and Path(job.data_root).is_absolute()
