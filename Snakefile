@@ -8,13 +8,16 @@ snakemake so_far --cores 1                                         a report over
 Further --config: datasets=a,b cells=a,b seeds=2 runs=FOLDER reports=FOLDER
 gflops=N (of the machines that train; else measured here) gpus=1 threads=1 (of each run; without a cluster,
 --resources gpu=1 then gives one run at a time the GPU)
-parameters='{"device": "cuda"}' (of each run; they go before the profile's)
+parameters='{"epochs": 60}' (of each run; they go before the profile's)
+A finished run is read back, not trained again: to train it again, remove its folder. Changed images are
+noticed only by runs that are not finished: give them a new runs=FOLDER.
 """
 import json
 import os
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 
 from mixcut.config import ConfigError, given, unknown
@@ -39,7 +42,7 @@ for name, value in config.items():
     if not isinstance(typed(value) if kind is dict else value, kind):
         raise ConfigError(f"{name} = {value!r}: it must be {what}")
 CHOICE = {name: config[name] for name in NAMES if name in config}
-PARAMETERS = typed(config.get("parameters", {}))
+PARAMETERS = ({"device": "cuda"} if config.get("gpus") else {}) | typed(config.get("parameters", {}))
 if clash := sorted(CHOICE.keys() & PARAMETERS.keys()):
     raise ConfigError(f"{', '.join(clash)}: given in --config and in its parameters; leave one out")
 GRID = jobs(**CHOICE, **PARAMETERS)
@@ -50,9 +53,9 @@ RUNS = Path(GRID[0].runs, PROFILE).as_posix()  # as in each job's folder: ./ and
 REPORTS = os.path.expanduser(config.get("reports", "reports"))
 FOLDER = RUNS + "/{dataset}/{cell}/seed{seed}"
 JOBS = {job.folder.as_posix(): job for job in GRID}
-METRICS = [f"{folder}/metrics.json" for folder in JOBS]
+DONE = [f"{folder}/finished" for folder in JOBS]  # not the record: Snakemake deletes an output at will
 NOTEBOOKS = f"{workflow.basedir}/nbs/"
-START = "{sys.executable:q} -m papermill --no-progress-bar {NOTEBOOKS:q}"
+START = "{sys.executable:q} -m papermill --no-progress-bar --start-timeout 600 {NOTEBOOKS:q}"
 SHOW = json.dumps({"runs": GRID[0].runs, "profile": PROFILE, "out": f"{REPORTS}/{PROFILE}"})
 
 
@@ -63,6 +66,7 @@ def job_of(wildcards):
 def rates():
     # measured once, by the first process that needs it: every job's own process reads this file again
     known = os.environ.get("MIXCUT_RATES")
+    torch.set_num_threads(int(config.get("threads", 1)))  # as each run
     found = json.loads(known) if known else rates_of(GRID, config.get("gflops"))
     os.environ["MIXCUT_RATES"] = json.dumps(found)
     return found
@@ -73,12 +77,11 @@ localrules: all, report, so_far
 
 rule all:
     # the runs too: a report that is there already asks for none
-    input: METRICS, f"{REPORTS}/{PROFILE}/report.html"
+    input: DONE, f"{REPORTS}/{PROFILE}/report.html"
 
 
 rule cell:
-    # kept when a job starts anew: a run that was finished as the engine died is read back, not trained again
-    output: FOLDER + "/metrics.json" if PARAMETERS.get("overwrite") else update(FOLDER + "/metrics.json")
+    output: touch(FOLDER + "/finished")
     log:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",
@@ -86,13 +89,13 @@ rule cell:
     threads: int(config.get("threads", 1))
     resources:
         runtime=lambda wildcards: resources(job_of(wildcards), rates())["runtime"],
-        mem_mb=lambda wildcards: resources(job_of(wildcards), rates())["mem_mb"],
+        mem_mb=lambda wildcards, attempt: attempt * resources(job_of(wildcards), rates())["mem_mb"],
         gpu=int(config.get("gpus", 0)),
     shell: START + "run.ipynb {log.notebook} -y {params.given:q} > {log.text} 2>&1"
 
 
 rule report:
-    input: METRICS
+    input: DONE
     output: report(f"{REPORTS}/{PROFILE}/report.html", category="report")
     log:
         notebook=f"{RUNS}/report.ipynb",

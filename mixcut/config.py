@@ -199,10 +199,7 @@ class Config(_Training):
             for name, value in preset(self.profile, self.dataset).items():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
-            check_options(self.dataset, self.data_options or {})
-            if self.data_root is not None and self.dataset.startswith("drawn"):
-                raise ConfigError(f"data_root = {self.data_root!r}, but the data set {self.dataset} reads no "
-                                  "folder; give dataset = folder, fer2013plus or rafdb too")
+            check_options(self.dataset, self.data_options or {}, self.data_root)
             if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
                 raise ConfigError(f"device = {self.device!r}: it must be auto, cpu, mps, cuda or like cuda:1")
             self.transform(1)  # rejects a λ or β that the method does not have

@@ -247,8 +247,10 @@ or root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 }
 
 # %% ../nbs/03_data.ipynb #3d67713f
-def check_options(name: str, options: dict):
+def check_options(name: str, options: dict, root=None):
     "Raise `DataError` unless these are options of a data set, each of the right type and range."
+    text = f"the data set {name} reads no folder, but {root} is given: name the data set that lies there"
+    require(root is None or not name.startswith("drawn"), text)
     known = KINDS[name].options
     for option, value in options.items():
         text = f"unknown option of {name} {option!r}. Known: {', '.join(known) or 'none'}"
@@ -293,7 +295,7 @@ def load(
 ) -> Dataset:
     "Load a data set. Raises `DataError`; warns about what is left out and counts unlike the paper's."
     require(name in KINDS, f"unknown data set {name!r}. Known: {', '.join(KINDS)}")
-    check_options(name, options)
+    check_options(name, options, root)
     options = KINDS[name].options | options
     if name.startswith("drawn"):
         splits, found = _draw_splits(name, progress, **options)

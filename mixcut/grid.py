@@ -46,6 +46,8 @@ def _check_request(datasets: list, data_root: str | None, seeds: int, parameters
         raise ConfigError(f"data_root is missing: {' and '.join(real)} must lie in a folder, data_root = ...")
     if own := parameters.keys() & {"dataset", "aug", "lam", "beta", "gamma", "seed"}:
         raise ConfigError(f"{min(own)} is each run's own in a grid: choose runs by datasets, cells and seeds")
+    if parameters.get("overwrite"):
+        raise ConfigError("overwrite would begin a run again at each retry: move its folder away instead")
     if type(seeds) is not int:
         raise ConfigError(f"seeds = {seeds!r}: it must be a valid integer")
 
@@ -114,7 +116,7 @@ def resources(job: Config, rates: dict) -> dict:
     pixels = images * channels * DATASETS[KINDS[job.dataset].place].size**2
     activations = 7e6 * job.width * (crop / 44) ** 2 * max(job.batch_size, 256)  # 7 MB each
     minutes = flops_of(job) / rates[job.dataset] / 60
-    return {"runtime": ceil(3 * minutes) + 10, "mem_mb": ceil(2000 + (2 * pixels + activations) / 1e6)}
+    return {"runtime": ceil(3 * minutes) + 10, "mem_mb": ceil(4000 + (2 * pixels + activations) / 1e6)}
 
 # %% ../nbs/11_grid.ipynb #c6e9fe17
 def forecasts(
@@ -157,8 +159,9 @@ def check(grid: list[Config]):
             theirs = json.loads((job.folder / "metrics.json").read_text(encoding="utf-8"))["config"]
         except (OSError, ValueError, KeyError):
             continue
-        machine = ("device", "crop", "precision" if job.precision == "auto" else "")  # resolved
-        ours = {name: v for name, v in vars(job).items() if name in theirs and name not in machine}
-        if differs := differences({name: theirs[name] for name in ours}, ours):
-            raise RunError(f"{job.folder} holds another run: {differs}. Move it away, or choose "
+        free = [name for name in ("device", "crop", "precision") if getattr(job, name) in (None, "auto")]
+        free += ["runs", "data_root", "overwrite"]
+        ours = {name: value for name, value in vars(job).items() if name not in free}
+        if differs := differences({name: theirs[name] for name in ours if name in theirs}, ours):
+            raise RunError(f"{job.folder} holds another run: {differs}. Move it out of {job.runs}, or choose "
                            "another folder with runs = ...")

@@ -72,7 +72,7 @@ def locked(folder: Path):
         with suppress(FileNotFoundError):  # it may just have ended
             who = holder.read_text(encoding="utf-8")
         raise RunError(f"{folder} is in use by {who}: wait until it is done, or stop it; then repeat the "
-                       "command") from None
+                       f"command. If that computer is gone, delete {lock.lock_file}") from None
     except OSError as error:
         lock.release()
         raise RunError(f"{folder} cannot be written ({error.strerror}): choose another, runs = ...") from None
@@ -104,8 +104,11 @@ def differences(theirs: dict, ours: dict) -> str:
 def require_same(path: Path, theirs: dict, ours: dict):
     "Raise `RunError` if a folder holds a run with other settings."
     if differs := differences(theirs, ours):
-        raise RunError(f"{path} belongs to another run: {differs}. Choose another folder with runs = ..., or "
-                       "set overwrite = True")
+        where = [f"{name} = {theirs[name]!r}" for name in ("device", "precision")
+                 if name in theirs and theirs[name] != ours[name]]
+        hint = f"Go on with {', '.join(where)}, or choose" if where else "Choose"
+        raise RunError(f"{path} belongs to another run: {differs}. {hint} another folder with runs = ..., or "
+                       "set overwrite = True, to begin again")
 
 # %% ../nbs/09_records.ipynb #769c1565
 def git(*words: str) -> str | None:
@@ -128,10 +131,16 @@ def _processor() -> str:
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 # %% ../nbs/09_records.ipynb #b5ef203c
+def _code() -> str | None:
+    "The commit of the code, with a + if the code was changed since; None without a checkout."
+    commit = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--", ".", "../nbs", "../settings.ini")
+    return commit and commit + "+" * bool(changed)
+
 def provenance() -> dict:
     "The code, versions, machine and time of a run."
-    changed = git("status", "--porcelain", "--", ".", "../nbs", "../settings.ini")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed),
+    code = _code()
+    return {"commit": code and code.rstrip("+"), "dirty": code and code.endswith("+"),
             "mixcut": mixcut.__version__, "python": platform.python_version(), "torch": torch.__version__,
             "torchvision": torchvision.__version__, "machine": platform.machine(), "processor": _processor(),
             "system": platform.system(), "threads": torch.get_num_threads(),
@@ -172,7 +181,7 @@ def load_checkpoint(folder: Path, settings: dict, state):
         for name in ("model", "optimizer"):
             getattr(state, name).load_state_dict(saved["state"].pop(name))
         vars(state).update(saved["state"])
-    state.commits = list(dict.fromkeys([*state.commits, git("rev-parse", "HEAD")]))
+    state.commits = list(dict.fromkeys([*state.commits, _code()]))
 
 # %% ../nbs/09_records.ipynb #21831244
 def work(config: Config, images: dict, classes: int, crop: int) -> dict:
@@ -295,7 +304,8 @@ def load_run(folder) -> Run:
         return _read(Path(folder).expanduser())
     except FileNotFoundError as error:
         missing = Path(error.filename).name
-        raise RunError(f"{folder} is not a finished run: {missing} is missing; run its cell again") from None
+        again = "run its cell again" if missing == "metrics.json" else "delete its metrics.json, run it again"
+        raise RunError(f"{folder} is not a finished run: {missing} is missing; {again}") from None
     except RunError:
         raise
     except Exception as error:  # whatever the readers of JSON, CSV and npz raise

@@ -71,7 +71,8 @@ def _row(run: Run) -> dict:
     "What tables show of a run, and the run itself."
     m, seen = run.metrics, run.measured
     made = m["provenance"]
-    commits = " ".join(str(c)[:7] for c in made.get("commits") or [made.get("commit")])
+    commits = [str(commit) for commit in made.get("commits") or [made.get("commit")]]
+    commits = " ".join(commit[:7] + "+" * commit.endswith("+") for commit in commits)
     ten, one = (np.nan if predicted is None else 100 * (predicted == seen.labels).mean()
                 for predicted in (seen.ten_crop, seen.one_crop))
     return {"dataset": m["dataset"], "cell": m["cell"], "seed": int(m["seed"]), "profile": m["profile"],
@@ -81,7 +82,7 @@ def _row(run: Run) -> dict:
             "overrides": ", ".join(f"{name} {value}" for name, value in m["overrides"].items()),
             "hours": m["cost"]["seconds"] / 3600, "images a second": m["cost"]["images_per_second"],
             "processor": made.get("processor"), "finished": str(made.get("finished")),
-            "commit": commits + "+" * bool(made.get("dirty")), "command": m["command"],
+            "commit": commits + "+" * bool(made.get("dirty") and commits[-1] != "+"), "command": m["command"],
             "circumstances": _circumstances(run), "run": run}
 
 # %% ../nbs/13_report.ipynb #74819058
@@ -650,15 +651,18 @@ class Settings:
 # %% ../nbs/13_report.ipynb #d7685867
 RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz", CLEAN}
 
-def _collect(found: pd.DataFrame, source: Path, out: Path):
+def _collect(found: pd.DataFrame, source: Path, out: Path) -> set:  # the folders, relative to `out/runs`
     "Copy the records of runs under `source` into a report's folder, replacing earlier ones."
     out.mkdir(parents=True, exist_ok=True)
+    homes = set()
     for row in found.itertuples():
         other = re.sub(r"[^A-Za-z0-9.-]+", "-", row.overrides)  # such as epochs-250; mostly nothing
         place, home = source / row.folder, out / "runs" / row.dataset / row.cell / other / f"seed{row.seed}"
         if not (home.exists() and home.samefile(place)):
             rmtree(home, ignore_errors=True)
             copytree(place, home, ignore=lambda _, names: set(names) - RECORDS)
+        homes.add(home.relative_to(out / "runs").as_posix())
+    return homes
 
 # %% ../nbs/13_report.ipynb #5793d6a5
 def records(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:  # as from `load_runs`
@@ -678,8 +682,12 @@ def records(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:  # as from
     if settings.out is None:
         return found, skipped
     try:
-        _collect(found, source, Path(settings.out))
+        homes = _collect(found, source, Path(settings.out))
     except OSError as error:
         raise ConfigError(f"out = {settings.out!r}: cannot be written ({error}); choose another") from None
     found, left = load_runs(Path(settings.out) / "runs", settings.profile)
+    earlier = ~found.folder.isin(homes)  # a clone holds our records
+    reason = f"of an earlier report, not in {source.name}"
+    left = pd.concat([left, found[["folder"]][earlier].assign(reason=reason)])
+    found = _mark_others(found[~earlier].reset_index(drop=True))
     return found, pd.concat([skipped, left]).drop_duplicates(ignore_index=True)

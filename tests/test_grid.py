@@ -83,6 +83,7 @@ def test_a_slower_machine_reserves_more_and_a_smaller_network_less():
 
 
 @pytest.mark.parametrize("wrong, match", [
+    ({"overwrite": True}, "begin a run again at each retry"),
     ({"profile": "papr"}, "did you mean 'paper'"), ({"profile": 2024}, "choose from quick"),
     ({"profile": "paper"}, "data_root"), ({"cells": "mixcat"}, "did you mean 'mixcut'"),
     ({"datasets": "rafdb"}, "choose from drawn"), ({"seeds": 0}, "no run is left"),
@@ -126,7 +127,7 @@ def test_runs_of_other_parameters_are_refused(checkout):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["runs=./r/", "reports=./x/"], "r/demo/drawn/mixcut/seed0/metrics.json"),
+    (["runs=./r/", "reports=./x/"], "r/demo/drawn/mixcut/seed0/finished"),
     (["profil=demo"], "did you mean 'profile'"), (["reports=2024"], "reports = 2024"),
 ])
 def test_what_snakemake_is_given(tmp_path, words, says):
@@ -137,6 +138,7 @@ def test_what_snakemake_is_given(tmp_path, words, says):
     assert says in done.stdout + done.stderr and ("did you" in says or "=" in says) == bool(done.returncode)
 
 
+@pytest.mark.filterwarnings("ignore::mixcut.data.DataWarning")  # its images are alike
 @pytest.mark.parametrize("splits", [("train", "valid", "test"), ("train", "test"), ("",)])
 def test_a_folders_images_are_counted_before_they_are_read(tmp_path, splits):
     for split in splits:

@@ -132,7 +132,7 @@ def test_what_cannot_be_is_named(wrong, match):
 
 
 def test_a_folder_for_drawn_faces_is_refused():
-    with pytest.raises(ConfigError, match="drawn reads no folder; give dataset = folder"):
+    with pytest.raises(ConfigError, match="drawn reads no folder, but photos is given: name the data set"):
         Config(data_root="photos")
 
 

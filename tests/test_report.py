@@ -280,6 +280,17 @@ def test_duplicates_count_once(several):
     assert found.commit[(found.cell == "mixcut") & (found.seed == 0)].tolist() == ["bbbbbbb"]
 
 
+def test_a_report_holds_no_runs_but_those_it_was_asked_for(several, tmp_path):
+    """A clone's folder of reports holds our records."""
+    out = tmp_path / "out"
+    put(out / "runs", made_up("mixcut", 9))
+    found, skipped = R.records(Settings(runs=str(several), out=str(out), profile="demo"))
+    assert len(found) == 6 and 9 not in set(found.seed)
+    assert skipped.folder.tolist() == ["run0/seed9"] and "of an earlier report" in skipped.reason[0]
+    assert (out / "runs/run0/seed9").exists() and len(R.records(Settings(
+        runs=str(out / "runs"), profile="demo"))[0]) == 7
+
+
 def test_one_profile_at_a_time(several):
     put(several / "other", made_up("mixup", 0, profile="digits"))
     assert len(R.load_runs(several, "digits")[0]) == 1 and len(R.load_runs(several, "demo")[0]) == 6
