@@ -249,8 +249,6 @@ or root/CLASS/*.png   which is split 80 : 10 : 10 within each class.""",
 # %% ../nbs/03_data.ipynb #3d67713f
 def check_options(name: str, options: dict, root=None):
     "Raise `DataError` unless these are options of a data set, each of the right type and range."
-    text = f"the data set {name} reads no folder, but {root} is given: name the data set that lies there"
-    require(root is None or not name.startswith("drawn"), text)
     known = KINDS[name].options
     for option, value in options.items():
         text = f"unknown option of {name} {option!r}. Known: {', '.join(known) or 'none'}"
@@ -261,6 +259,8 @@ def check_options(name: str, options: dict, root=None):
                   "skip_corrupt": ("True or False", type(value) is bool)}
         what, valid = others.get(option, count)
         require(valid, f"{option} must be {what}, not {value!r}")
+    text = f"the data set {name} reads no folder, but {root} is given: name the data set that lies there"
+    require(root is None or not name.startswith("drawn"), text)
 
 # %% ../nbs/03_data.ipynb #a6add8f0
 def _finish(data: Dataset):
