@@ -42,7 +42,7 @@ for name, value in config.items():
     if not isinstance(typed(value) if kind is dict else value, kind):
         raise ConfigError(f"{name} = {value!r}: it must be {what}")
 CHOICE = {name: config[name] for name in NAMES if name in config}
-PARAMETERS = ({"device": "cuda"} if config.get("gpus") else {}) | typed(config.get("parameters", {}))
+PARAMETERS = typed(config.get("parameters", {}))
 if clash := sorted(CHOICE.keys() & PARAMETERS.keys()):
     raise ConfigError(f"{', '.join(clash)}: given in --config and in its parameters; leave one out")
 GRID = jobs(**CHOICE, **PARAMETERS)
@@ -61,6 +61,12 @@ SHOW = json.dumps({"runs": GRID[0].runs, "profile": PROFILE, "out": f"{REPORTS}/
 
 def job_of(wildcards):
     return JOBS[FOLDER.format(**wildcards)]
+
+
+def given_to(job):
+    # a GPU that is booked has to be used, or the job fails at once; a finished run is only read back
+    booked = config.get("gpus") and job.device == "auto" and not (job.folder / "metrics.json").exists()
+    return given(job) | ({"device": "cuda"} if booked else {})
 
 
 def rates():
@@ -85,7 +91,7 @@ rule cell:
     log:
         notebook=FOLDER + "/run.ipynb",
         text=FOLDER + "/run.log",
-    params: given=lambda wildcards: json.dumps(given(job_of(wildcards)))
+    params: given=lambda wildcards: json.dumps(given_to(job_of(wildcards)))
     threads: int(config.get("threads", 1))
     resources:
         runtime=lambda wildcards: resources(job_of(wildcards), rates())["runtime"],

@@ -161,7 +161,8 @@ def check(grid: list[Config]):
             continue
         free = [name for name in ("device", "crop", "precision") if getattr(job, name) in (None, "auto")]
         free += ["runs", "data_root", "overwrite"]
-        ours = {name: value for name, value in vars(job).items() if name not in free}
+        ours = vars(job) | {"device": job.device.partition(":")[0]}  # a record names no number
+        ours = {name: value for name, value in ours.items() if name not in free}
         if differs := differences({name: theirs[name] for name in ours if name in theirs}, ours):
             raise RunError(f"{job.folder} holds another run: {differs}. Move it out of {job.runs}, or choose "
                            "another folder with runs = ...")

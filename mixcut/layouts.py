@@ -12,7 +12,6 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ _OLDER_VOTES = ("fer2013new.csv is missing, so the older votes of label.csv are 
                 "36 valid and 46 test labels, as much as methods differ by. Add the published fer2013new.csv")
 
 # %% ../nbs/04_layouts.ipynb #016866bc
-_HIDDEN = (".", "__", "@")  # also what macOS adds to archives, and network drives to folders
+_HIDDEN = (".", "__", "@eaDir", "@Recycle")  # also what macOS and network drives add
 
 def _files(folder: Path, above: tuple = ()) -> list:
     "All files below a folder, sorted. Skips hidden ones, and links back to a folder `above`."
@@ -105,11 +104,6 @@ def _by_folder(root: Path, files: list) -> pd.DataFrame:
     for path in root.joinpath(*min(found)[:-1]).iterdir():
         empty = path.is_dir() and path.name[0] != "." and path.relative_to(root).parts not in found
         require(not (empty and _split_name(path.name)), "an empty split: add images, or remove it", path)
-    filled = {parts[:depth + 1] for parts in folders}
-    for path in chain(*(root.joinpath(*place).iterdir() for place in found)):
-        empty = path.is_dir() and path.relative_to(root).parts not in filled
-        empty = empty and not path.name.startswith(_HIDDEN)
-        require(not empty, "an empty folder beside the classes: add images, or remove it", path)
     table = pd.DataFrame({"path": files}, dtype=object)
     table["split"] = [found.get(parts[:depth]) for parts in folders]
     table["name"] = [where("".join(parts[depth:depth + 1])) for parts in folders]
@@ -386,12 +380,14 @@ def _check_classes(splits: set, classes: list, images: pd.DataFrame):
     "Raise `DataError` for fewer than two classes, names that cannot be used, or a class without images."
     text = f"{len(classes)} class folders, but it takes at least two. Make one per class, in each split.\n\n"
     require(len(classes) > 1, text + RECIPES["folder"])
-    alike = {name.casefold().strip(): name for name in classes}
-    twins = [f"{name} and {alike[name.casefold().strip()]}" for name in classes if name not in alike.values()]
+    filled = set(zip(images.split, images.name, strict=True))
+    lacking = {name for split in splits for name in classes if (split, name) not in filled}
+    alike = {name.casefold().strip(): name for name in classes if name in lacking}
+    twins = [f"{name} and {twin}" for name in classes
+             if (twin := alike.get(name.casefold().strip(), name)) != name]
     require(not twins, f"class folders {', '.join(twins)} differ only in case or blanks. Rename them")
     odd = [name for name in classes if "\N{REPLACEMENT CHARACTER}" in name or _split_name(name)]
     require(not odd, f"class folders {', '.join(odd)} look like splits, or are not UTF-8 text. Rename them")
-    filled = set(zip(images.split, images.name, strict=True))
     for split, name in sorted((split, name) for split in splits for name in classes):
         text = f"{split}/{name}: no usable image in this class. Add images ({', '.join(EXTENSIONS)}), or "
         require((split, name) in filled, text + "remove the class from every split, or leave out this split")
@@ -411,6 +407,14 @@ def _divide(images: pd.DataFrame, seed: int) -> pd.DataFrame:
     return images.assign(split=split)
 
 # %% ../nbs/04_layouts.ipynb #7b242a89
+def _empty_folders(files: list, images: pd.DataFrame) -> list:
+    "Note folders without files beside the folders of the classes."
+    filled = {folder for path in files for folder in path.parents}
+    beside = {path.parent.parent for path in images.path[images.below == ""]}
+    paths = sorted(path for folder in beside for path in folder.iterdir() if path not in filled)
+    return [f"{where(path)}: an empty folder beside the classes" for path in paths
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith(_HIDDEN)]
+
 def _list_folder(root: Path) -> tuple:
     "A folder's images with splits and labels, its classes, and notes on files left out."
     files = _files(root)
@@ -418,6 +422,7 @@ def _list_folder(root: Path) -> tuple:
     images, classes = table[table.image & (table.name != "")], sorted(set(table.name) - {""})
     _check_classes(set(table.split), classes, images)
     warned = _left_out(files, images.path, "not images in class folders")
+    warned += _empty_folders(files, images)
     if below := sorted(set(images.below) - {""}):
         text = f"{(images.below != '').sum():,} images lie in folders below the classes {', '.join(classes)}"
         warned.append(f"{text}: {', '.join(below[:9])}. If these are the classes, or no images of the class, "

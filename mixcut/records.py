@@ -304,7 +304,7 @@ def load_run(folder) -> Run:
         return _read(Path(folder).expanduser())
     except FileNotFoundError as error:
         missing = Path(error.filename).name
-        again = "run its cell again" if missing == "metrics.json" else "delete its metrics.json, run it again"
+        again = "run its cell again" if missing == "metrics.json" else "remove the folder, run its cell again"
         raise RunError(f"{folder} is not a finished run: {missing} is missing; {again}") from None
     except RunError:
         raise
@@ -317,7 +317,7 @@ def resume(config: Config, settings: dict, state) -> Run | None:
     "Return the folder's finished run, or restore its checkpoint. Raises `RunError` for another run's."
     folder = config.folder
     if config.overwrite:
-        written = ("metrics.json", "history.csv", "predictions.npz", "model.safetensors")
+        written = ("finished", "metrics.json", "history.csv", "predictions.npz", "model.safetensors")
         for name in (*written, CLEAN, CHECKPOINT):
             (folder / name).unlink(missing_ok=True)
     if not (folder / "metrics.json").exists():

@@ -651,17 +651,17 @@ class Settings:
 # %% ../nbs/13_report.ipynb #d7685867
 RECORDS = {"history.csv", "predictions.npz", "metrics.json", "covered.npz", CLEAN}
 
-def _collect(found: pd.DataFrame, source: Path, out: Path) -> set:  # the folders, relative to `out/runs`
+def _collect(found: pd.DataFrame, source: Path, out: Path) -> list:  # their folders, relative to `out/runs`
     "Copy the records of runs under `source` into a report's folder, replacing earlier ones."
     out.mkdir(parents=True, exist_ok=True)
-    homes = set()
+    homes = []
     for row in found.itertuples():
         other = re.sub(r"[^A-Za-z0-9.-]+", "-", row.overrides)  # such as epochs-250; mostly nothing
         place, home = source / row.folder, out / "runs" / row.dataset / row.cell / other / f"seed{row.seed}"
         if not (home.exists() and home.samefile(place)):
             rmtree(home, ignore_errors=True)
             copytree(place, home, ignore=lambda _, names: set(names) - RECORDS)
-        homes.add(home.relative_to(out / "runs").as_posix())
+        homes.append(home.relative_to(out / "runs").as_posix())
     return homes
 
 # %% ../nbs/13_report.ipynb #5793d6a5
@@ -685,9 +685,8 @@ def records(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:  # as from
         homes = _collect(found, source, Path(settings.out))
     except OSError as error:
         raise ConfigError(f"out = {settings.out!r}: cannot be written ({error}); choose another") from None
-    found, left = load_runs(Path(settings.out) / "runs", settings.profile)
-    earlier = ~found.folder.isin(homes)  # a clone holds our records
-    reason = f"of an earlier report, not in {source.name}"
-    left = pd.concat([left, found[["folder"]][earlier].assign(reason=reason)])
-    found = _mark_others(found[~earlier].reset_index(drop=True))
+    there, left = load_runs(Path(settings.out) / "runs", settings.profile)
+    left = pd.concat([left, there[["folder"]].assign(reason="of an earlier report, not in runs")])
+    left = left[~left.folder.isin(homes)]  # a clone holds our records
+    found = found.assign(folder=homes)
     return found, pd.concat([skipped, left]).drop_duplicates(ignore_index=True)

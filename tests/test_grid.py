@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mixcut import grid
 from mixcut.config import Config, ConfigError, given
 from mixcut.data import load
 from mixcut.paper import CELLS
+from mixcut.records import RunError
 
 ROOT = Path(__file__).parent.parent
 TINY = {"epochs": 2, "width": 0.05, "device": "cpu", "data_options": {"train": 120, "test": 40}}
@@ -114,6 +116,18 @@ def test_a_cell_that_fails_stops_no_other_and_leaves_its_notebook(checkout):
     partial = snakemake(checkout, "so_far")
     assert partial.wait(timeout=120) == 0
     assert "2 of 34 runs" in (checkout / "reports/demo/report.html").read_text()
+
+
+@pytest.mark.parametrize("asked", [{}, {"device": "cuda:1"}])
+def test_a_finished_run_is_its_job_whatever_computed_it(tmp_path, asked):
+    """A record holds the kind of device, without a number, and what `auto` and None became."""
+    [job] = grid.jobs("demo", runs=str(tmp_path), datasets="drawn", cells="mixcut", seeds=1, **asked)
+    theirs = vars(job) | {"device": "cuda", "crop": 44, "precision": "bf16"}
+    job.folder.mkdir(parents=True)
+    (job.folder / "metrics.json").write_text(json.dumps({"config": theirs}))
+    grid.check([job])
+    with pytest.raises(RunError, match="crop = 44 there and 40 here"):
+        grid.check([replace(job, crop=40)])
 
 
 def test_runs_of_other_parameters_are_refused(checkout):
