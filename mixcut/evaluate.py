@@ -183,5 +183,5 @@ def plot_curve(run: Run) -> plt.Figure:
     columns = ["monitor_accuracy", *(f"{split}_accuracy" for split in splits)]
     history[columns].plot(ax=right, style=["-", "o-", "o-"], ms=3, ylabel="accuracy (%)")
     names = [f"{run.metrics['monitor']}, centre crop", *(f"{split}, ten crops" for split in splits)]
-    right.legend(names, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    right.legend(names, frameon=False, loc="lower right")
     return fig

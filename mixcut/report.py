@@ -339,7 +339,8 @@ def progress_table(runs: pd.DataFrame) -> pd.DataFrame:  # from `with_grid`
 def plot_accuracy(runs: pd.DataFrame) -> Figure:
     "Accuracies and gains on one data set with their intervals; the paper's values are diamonds."
     title, place, _ = KINDS[runs.dataset.iloc[0]]
-    titles, ours = cell_titles(place), measure(runs, cell_titles(place), "baseline")
+    titles = {cell: name for cell, name in cell_titles(place).items() if cell in set(runs.cell)}
+    ours = measure(runs, titles, "baseline")
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 0.6 + 0.3 * len(titles)), sharey=True)
     for at, cell in enumerate(titles):
         row, paper, color = ours.loc[cell], find_cell(place, cell).accuracy, method_color(cell)
@@ -486,6 +487,18 @@ def _limits(runs: pd.DataFrame) -> list:
                  f"by ± {number(replace(gain, seed_se=0).half)} points. If the paper's {RUNS} runs vary as "
                  f"these do, its own difference is uncertain by ± {number(theirs.half)}.", gain.half)
 
+# %% ../nbs/13_report.ipynb #116d0916
+def compare_others(others: pd.DataFrame) -> list:  # from `others_table`
+    "MixCut's gain over the baseline under other circumstances."
+    told = []
+    for _, row in others[others.cell == "mixcut"].iterrows():
+        gain, without = (with_interval(row[name], row[f"{name} ±"], True)
+                         for name in ("gain", "gain without copies"))
+        rest = "" if pd.isna(row["gain without copies"]) else f", without copies {without}"
+        told += _told(f"With {_words(row.other)}: MixCut − Baseline is {gain} points{rest} (n = {row.n}).",
+                      row.gain)
+    return told
+
 # %% ../nbs/13_report.ipynb #e0b0fb05
 def findings(
     found: pd.DataFrame,  # from `load_runs`
@@ -494,16 +507,11 @@ def findings(
     "Summarise runs in sentences: conclusions, copies, crops, classes, other circumstances, limits."
     sentences = []
     for dataset, runs in found.groupby("dataset", sort=False):
-        own, others = runs[runs.other == ""], others_table(runs[runs.other != ""])
+        own = runs[runs.other == ""]
         methods = own[own.cell.isin(METHODS)]
         sentences += _claims(judged(own, dataset))
         sentences += _against_baseline(methods) if {"baseline", "mixcut"} <= set(methods.cell) else []
-        for _, row in others[others.cell == "mixcut"].iterrows():
-            gain, without = (with_interval(row[name], row[f"{name} ±"], True)
-                             for name in ("gain", "gain without copies"))
-            rest = "" if pd.isna(row["gain without copies"]) else f", without copies {without}"
-            sentences += _told(f"With {_words(row.other)}: MixCut − Baseline is {gain} points{rest} "
-                               f"(n = {row.n}).", row.gain)
+        sentences += compare_others(others_table(runs[runs.other != ""]))
         sentences += _limits(own) if dataset in DATASETS else []
     if set(found.dataset) & set(DATASETS) and profile != "paper":
         sentences.append("These runs do not follow the paper's protocol. They test whether its conclusions "

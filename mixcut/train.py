@@ -313,4 +313,5 @@ def load_data(config: Config, progress=None) -> Dataset:
                 progress=lambda done, total, what: show(f"{what}: {done:,} of {total:,}"))
     crop_size(config, data.train)
     measured_splits(data)
+    show(f"{sum(map(len, data.splits.values())):,} images", last=True)
     return data
