@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from own_code import definitions
-from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 from sklearn.calibration import calibration_curve
 from test_run import done, papermill
 from test_train import config, quiet
@@ -71,16 +71,15 @@ def test_calibration_is_scikit_learns():
     assert C.calibration_error(bins) == pytest.approx(error)
 
 
-def test_an_interval_pools_the_spread_over_methods():
-    rows = [("Baseline", 0, "x", 1), ("Baseline", 1, "x", 3), ("MixCut", 0, "x", 5), ("MixCut", 1, "x", 5)]
+def test_an_interval_is_students_over_a_methods_own_seeds():
+    values = {"Baseline": (1, 2, 6), "MixCut": (5, 6)}
+    rows = [(method, seed, "x", value) for method, of in values.items() for seed, value in enumerate(of)]
     rows = pd.DataFrame(rows, columns=["method", "seed", "what", "value"])
     rows["method"] = pd.Categorical(rows.method, ["Baseline", "Mixup", "MixCut"])
-    half = student.ppf(0.975, 2) * (2 / 2 / 2) ** 0.5  # squares sum to 2, two degrees of freedom, two seeds
+    low, high = ttest_1samp(values["Baseline"], 0).confidence_interval()
     found = C.summary(rows).set_index("method")
-    assert found.x.fillna("").tolist() == [f"2.00 ± {half:.2f}", "", f"5.00 ± {half:.2f}"]
-    assert found.n.tolist() == [2, 0, 2]
-    alone = C.summary(rows[rows.seed == 0]).set_index("method")  # no spread, no interval
-    assert alone.x.fillna("").tolist() == ["1.00", "", "5.00"]
+    assert found.x.fillna("").tolist() == [f"3.00 ± {(high - low) / 2:.2f}", "", "5.50"]  # two are too few
+    assert found.n.tolist() == [3, 0, 2]
 
 
 def test_each_run_is_predicted_once(trained, tmp_path):

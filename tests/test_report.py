@@ -153,6 +153,22 @@ def test_runs_of_other_circumstances_are_not_compared():
     assert len(items["runs"]) == 9 and items["claims"]["Δ"].notna().sum() == 1
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_other_circumstances_have_a_sentence_and_a_note(seeds):
+    def runs(count, **change):
+        return [made_up(cell, seed, "fer2013plus", "c" * 40, "mini", **change)
+                for cell, more in (("baseline", 0), ("mixcut", 1)) for seed in range(min(2, count + more))]
+    found = frame(*runs(2), *runs(seeds, epochs=20, overrides={"epochs": 20}))
+    sections = R.contents(found, pd.DataFrame(), "mini")
+    others = sections["Protocols"][1]
+    [told] = R.compare_others(others.content)
+    assert "on FER2013Plus with epochs 20, not 12: " in told and f"(n = {seeds}" in told
+    assert ("too few seeds" in told) == (seeds == 1) == ("±" not in told)
+    assert told in R.findings(found, "mini")
+    marked = "NOT the profile's: epochs 20"
+    assert marked in others.note and marked not in sections["Results"][0].note
+
+
 def test_older_records_say_that_they_are():
     """The seven runs of older votes: they load, and stand apart from new ones."""
     found, skipped = R.load_runs(ROOT / "reports/older-votes/runs", "mini")
@@ -164,7 +180,7 @@ def test_older_records_say_that_they_are():
     assert both.other[7:].eq("").all() and R.headline(both[7:]) == "last10"
     assert both.other[:7].str.contains("measured on valid 3,555").all()
     [said] = [line for line in R.findings(both, "mini").splitlines() if "measured on valid 3,555" in line]
-    assert "MixCut − Baseline is −0.15 ± 0.92 points (n = 2)." in said
+    assert said.endswith(": −0.15 ± 0.92 points (n = 2).")
     shown = R.as_text(R.results(found, 2, "fer2013plus"))
     assert set(shown["gain without copies"]) == {"—"} and "±" in shown.gain["mixcut"]
     assert "— points" not in R.findings(found, "mini")
