@@ -2,13 +2,13 @@
 The list of runs is mixcut.grid's.
 
 snakemake --cores 2                                                the demonstration on drawn faces
-snakemake --cores 1 --config profile=paper data_root=FACES         the paper
+snakemake --cores 2 --config profile=paper data_root=FACES         the paper
 snakemake so_far --cores 1                                         a report over what is finished
 
 Further --config: datasets=a,b cells=a,b seeds=2 runs=FOLDER reports=FOLDER
 gflops=N (of the machines that train; else measured here) gpus=1 threads=1 (of each run; without a cluster,
 --resources gpu=1 then gives one run at a time the GPU)
-parameters='{"epochs": 60}' (of each run; they go before the profile's)
+parameters='{"epochs": 60}' (of each run; they override the profile's)
 A finished run is read back, not trained again: to train it again, remove its folder. Changed images are
 noticed only by runs that are not finished: give them a new runs=FOLDER.
 """

@@ -151,7 +151,7 @@ class _Subject:
     lam: Share | None = None  # a fixed λ; None: drawn for each batch
     beta: Share | None = None  # a fixed area share, also as "9/64"; None: the method's own
     gamma: Share | None = None  # the probability of use; None: the method's own
-    best_test: StrictBool = False  # ten-crop test accuracy in each epoch, for the protocol
+    best_test: StrictBool = False  # ten-crop test accuracy in each epoch (`mixcut.evaluate.PROTOCOLS`)
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     deterministic: StrictBool = False  # the same bits on CUDA too, but slower
     runs: Folder = "runs"  # the folder of all runs
