@@ -34,7 +34,7 @@ def random_crop(
     generator: torch.Generator | None = None,  # draws corners and mirrors; None is torch's own
     mirrored: bool = True,  # False where left and right matter, as for digits
 ) -> Tensor:  # `[B, C, size, size]`, a new tensor of the same dtype
-    "Crop each image at a uniform place; mirror it with probability 1/2 (Section 3.1)."
+    "Crop each image at a uniform place; mirror half (Section 3.1). `AugmentError` if `size` is too large."
     (height, width), n = images.shape[-2:], len(images)
     _require(size <= min(height, width), f"a crop of {size} pixels does not fit into {height}×{width}")
     highs = (height - size + 1, width - size + 1, 2)
@@ -46,7 +46,7 @@ def random_crop(
 
 # %% ../nbs/05_augment.ipynb #4b3243e7
 def ten_crop(images: Tensor, size: int) -> Tensor:  # `[B, C, H, W]` → `[10, B, C, size, size]`
-    "The ten test crops (Section 3.1): four corners and the centre, then their mirrors."
+    "The ten test crops: four corners and the centre, then those of the mirrored image (Section 3.1)."
     return torch.stack(_ten_crop(images, [size, size]))
 
 # %% ../nbs/05_augment.ipynb #bfa3cfa2
@@ -68,12 +68,12 @@ def _mix(batch: Tensor, order: Tensor, weight: Tensor) -> Tensor:  # weight: λ 
 # %% ../nbs/05_augment.ipynb #aa2f37a3
 @dataclass
 class Draw:
-    "The random decisions for one batch of B images; n is 1, or B if each image has its own."
+    "The random decisions for one batch of B images; n is 1, or B if each image has its own, per field."
     used: Tensor  # bool `[n]`: the γ coin; where it is False, λ is 1 and the box is empty
-    lam: Tensor  # float64 `[n]`: the share of the image's own label in the new one, in [0, 1]
-    order: Tensor  # int64 `[B]`: the partner of each image
+    lam: Tensor  # float64 `[n]`: own label's share in the new one, in [0, 1]; Cutout draws it, unused
+    order: Tensor  # int64 `[B]`: the partner of each image; only mixing uses it
     box: Tensor  # int64 `[n, 4]`: the square or patch; top, bottom, left, right, ends exclusive
-    share: Tensor  # float64 `[n]`: β, the box's area share before clipping; the paper's η is 1 − β
+    share: Tensor  # float64 `[n]`: β, the box's area share before clipping, used or not; η is 1 − β
     size: tuple  # height and width of the images, pixels
     noise: Tensor | None = None  # int64 `[]`: the seed of the noise that fills a box
     hidden: Tensor | None = None  # bool `[B, H, W]`: the hidden pixels, if they are not a box
@@ -152,7 +152,7 @@ def _find_labels(batch):
     if not isinstance(found, Mapping):
         return found
     names = [name for name in found if "label" in str(name).lower()]
-    _require(names, f"no labels among {', '.join(map(str, found))}: name one so, or give labels_getter=")
+    _require(names, f"no labels among {', '.join(map(str, found))}: name them so, or give labels_getter=")
     return found[min(names, key=lambda name: str(name).lower() != "labels")]
 
 # %% ../nbs/05_augment.ipynb #e23576cb
@@ -203,7 +203,7 @@ class _OwnGenerator(nn.Module):
 class BatchTransform(_OwnGenerator):
     "The baseline: same images, soft labels. Other transforms override `draw` and `apply`."
     num_classes: int | None = None  # K; not needed if labels are `[B, K]`
-    labels_getter: Callable | str = field(default="default", repr=False)  # a function: batch → its labels
+    labels_getter: Callable | str = field(default="default", repr=False)  # or: batch → its tensor of labels
     generator: torch.Generator | None = field(default=None, repr=False)  # on the CPU; in workers, torch's own
     return_draw: bool = False  # return `(batch, Draw)`
 
@@ -222,7 +222,7 @@ class BatchTransform(_OwnGenerator):
     def draw(self, batch: int, height: int, width: int) -> Draw | None:
         return None
 
-    def apply(self, images: Tensor, labels: Tensor, drawn: Draw | None) -> tuple:  # new images, labels
+    def apply(self, images: Tensor, labels: Tensor, drawn: Draw | None) -> tuple:  # labels: float `[B, K]`
         return images.clone(), labels
 
     def forward(self, *batch):  # the same structure; new images of the same shape and type, labels `[B, K]`
@@ -252,7 +252,7 @@ def _change(transform: BatchTransform, batch) -> tuple:  # the new batch, its `D
 @dataclass(eq=False, kw_only=True)
 class _Mixer(BatchTransform):
     "What the paper's four methods share."
-    alpha: float = 1.0  # free ratios are drawn from Beta(alpha, alpha)
+    alpha: float = 1.0  # above 0: free ratios are drawn from Beta(alpha, alpha)
     per_sample: bool = False  # draw coin, λ and square for each image, not once a batch
 
     def pair(self, batch: int, lam: float | None = None, least: int = 2) -> tuple:  # coin, λ, partners
@@ -368,8 +368,8 @@ class RandomErasing(BatchTransform):
     "Fill a random rectangle of each image; labels are kept (Zhong et al. 2017, Algorithm 1)."
     p: float = 0.5  # the probability that an image is changed
     share: tuple = (0.02, 0.4)  # the area share: from, to
-    ratio: tuple = (0.3, 1 / 0.3)  # height over width: from, to
-    value: float | tuple | None = None  # a number, or one per channel; None is noise in [0, 1]
+    ratio: tuple = (0.3, 1 / 0.3)  # share of the height over share of the width: from, to
+    value: float | tuple | None = None  # a number, or one per channel (of bytes 0 to 255); None: noise
 
     def draw(self, batch, *size):
         used, order = self.uniform(batch) < self.p, torch.arange(batch, device="cpu")
@@ -393,7 +393,7 @@ class HideAndSeek(BatchTransform):
     p: float = 1.0  # the probability that an image is changed
     cells: int = 4  # cells along each side of the grid
     hide: float = 0.5  # the probability that a cell is hidden
-    value: float | tuple | None = None  # a number, or one per channel; None is the batch's means
+    value: float | tuple | None = None  # a number, or one per channel (of bytes 0 to 255); None: the means
 
     def draw(self, batch, *size):
         used, order = self.uniform(batch) < self.p, torch.arange(batch, device="cpu")

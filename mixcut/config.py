@@ -145,7 +145,7 @@ class _Subject:
     "What is run, and where."
     profile: Literal[tuple(PROFILES)] = "quick"  # a preset; its runs share a folder
     dataset: Literal[tuple(KINDS)] | None = None
-    data_root: Folder | None = None  # the folder of the images; not needed for drawn faces
+    data_root: Folder | None = None  # the folder of the images; refused for drawn faces
     aug: Literal[tuple(TRANSFORMS)] = "mixcut"
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0  # of weights, order, crops, dropout and augmentation
     lam: Share | None = None  # a fixed λ; None: drawn for each batch
@@ -211,7 +211,7 @@ class Config(_Training):
 
     @property
     def late(self) -> int:
-        "The number of last epochs measured with ten crops: ten, or one if they are few or the rate anneals."
+        "How many last epochs get ten crops: ten; one if a run is shorter, or its schedule is one-cycle."
         return 10 if self.epochs >= 10 and self.schedule != "one-cycle" else 1
 
     @property

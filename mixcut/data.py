@@ -181,7 +181,7 @@ RULE = "the column with most of the ten votes, the first if tied; unknown and NF
 def majority(
     votes,  # whole numbers `[N, 10]`, columns as in `VOTES`
 ) -> tuple:  # labels int64 `[N]`: columns with most votes; keep bool `[N]`: False for *unknown* and *NF*
-    "Turn ten votes into one label per image (Section 3.1 of the paper; the ledger's rule for ties)."
+    "Turn ten votes into one label per image (Section 3.1; ties as in the ledger). Raises `DataError`."
     votes = torch.tensor(np.asarray(votes), device="cpu")
     valid = votes.ndim == 2 and votes.shape[1] == len(VOTES)
     require(valid, f"votes must be [N, 10] ({', '.join(VOTES)}), not {list(votes.shape)}")
@@ -282,16 +282,16 @@ def _read_disk(name: str, root, progress, **options) -> tuple:
     "Read a data set from its folder: split's name → `Split`, and a `Found`. Raises `DataError`."
     from mixcut.layouts import READERS  # here, since layouts imports this module
     place = None if root is None else Path(root).expanduser()
-    text = f"{name} needs a root, the unpacked folder; {place and place.absolute()} is not a folder"
+    text = f"{name} needs its unpacked folder, the root; {place and place.absolute()} is not a folder"
     require(place is not None and place.is_dir(), f"{text}.\n\n{RECIPES[name]}")
     return READERS[name](place, progress, **options)
 
 # %% ../nbs/03_data.ipynb #1bbf88b1
 def load(
     name: str,  # `drawn`, `drawn-rgb`, `fer2013plus`, `rafdb` or `folder`
-    root=None,  # the folder that holds the data; drawn faces need none
+    root=None,  # the folder that holds the data; drawn faces refuse one
     progress=None,  # called as `(done, total, what)` while images are read
-    **options,  # drawn: seed, train, valid, test; folder: seed, size, channels, skip_corrupt
+    **options,  # as in `KINDS`: sizes count faces before removal; `size` in pixels
 ) -> Dataset:
     "Load a data set. Raises `DataError`; warns about what is left out and counts unlike the paper's."
     require(name in KINDS, f"unknown data set {name!r}. Known: {', '.join(KINDS)}")

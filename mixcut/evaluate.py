@@ -66,7 +66,7 @@ PROTOCOLS = {
 
 # %% ../nbs/08_evaluate.ipynb #78b71a73
 def protocols(history: pd.DataFrame, column: str = "test_accuracy", selects: bool = True) -> dict:
-    """A split's accuracy under each protocol, %; None if the run did not measure it.
+    """A split's accuracy under each protocol, %, from `column` and `monitor_accuracy`; None if not measured.
 
     Set `selects` to False if the column is the monitored split itself: it cannot select its own epoch."""
     scores, monitor = history[column].astype(float), history.monitor_accuracy
@@ -120,7 +120,10 @@ class Run:
     def labels(self) -> np.ndarray: return self.measured.labels
 
     def score(self, protocol: str = "last10", split: str | None = None, copies: bool = True) -> float | None:
-        "An accuracy, %, by default of the reported split; None if the run did not measure it."
+        """An accuracy, %; None if the run did not measure it.
+
+        `protocol`: a key of `PROTOCOLS`, or "clean statistics"; `split`: None is the reported one;
+        `copies`: False leaves out images that are also in the training split."""
         split = split or self.metrics["measured"]
         if protocol == "clean statistics":
             seen = self.predictions.get(split)

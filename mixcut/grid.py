@@ -54,12 +54,12 @@ def _check_request(datasets: list, data_root: str | None, seeds: int, parameters
 # %% ../nbs/11_grid.ipynb #4eb9794f
 def jobs(
     profile: str = "demo",  # a key of `PROFILES`
-    data_root: str | None = None,  # the folder of the images; drawn faces need none
+    data_root: str | None = None,  # of the images; its subfolder `<dataset>`, if there is one
     runs: str = "runs",  # the folder of all runs
     datasets=None,  # only these data sets; a list, or text with commas
     cells=None,  # only these cells, by name; a list, or text with commas
     seeds: int | None = None,  # the number of seeds; None: the profile's
-    **parameters,  # of every run; they override the profile
+    **parameters,  # of every run; they override the profile; none of a cell's own
 ) -> list[Config]:  # all cells with seed 0 before any with seed 1
     "The runs of a grid. Raises `ConfigError` for an invalid request."
     _selected("profile", [profile], PROFILES)
@@ -122,7 +122,7 @@ def resources(job: Config, rates: dict) -> dict:
 def forecasts(
     grid: list[Config],
     rates: dict,  # data set → FLOP/s, as from `rates_of`
-) -> pd.DataFrame:  # a row per data set, and their sum
+) -> pd.DataFrame:  # a row per data set, and `all`; columns runs, PFLOP (10¹⁵ operations), hours
     "The cost of a grid whose runs are executed one after another."
     rows = [(job.dataset, 1, flops_of(job) / 1e15) for job in grid]
     found = pd.DataFrame(rows, columns=["data set", "runs", "PFLOP"])

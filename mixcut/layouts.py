@@ -162,12 +162,13 @@ def decode(
     channels: int = 3,  # 1 grey or 3 RGB
     fit: bool = False,  # scale and crop to `size`; otherwise any other size is an error
 ) -> np.ndarray:  # uint8 `[C, H, W]`
-    "Decode an image, upright. Raises `DataError` if it is corrupt, not of `size`, or of unknown range."
+    "Decode an image, upright. Raises `DataError` if it is corrupt, not of `size`, or its white is unknown."
     try:
         image = _open(path).convert("L" if channels == 1 else "RGB")
     except Exception as error:  # Pillow's decoders raise errors of many kinds
-        text = f"cannot be decoded ({type(error).__name__}: {error}). Copy it again, or save it with "
-        raise DataError(f"{where(path)}: {text}8 bits per channel") from error
+        kind, hint = type(error).__name__, "Copy it again, or save it with 8 bits per channel"
+        hint = "Make it smaller" if kind.startswith("DecompressionBomb") else hint
+        raise DataError(f"{where(path)}: cannot be decoded ({kind}: {error}). {hint}") from error
     image = fit_square(image, size) if fit else image
     text = f"{image.width} × {image.height} pixels, not {size} × {size}. Is it from another edition?"
     require(size is None or image.size == (size, size), text, path)

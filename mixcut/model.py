@@ -77,7 +77,7 @@ def flops(
     size: int,  # side of the crops, pixels
     width: float = 1.0,
 ) -> dict:  # `{"forward": ..., "training": ...}`
-    "Floating-point operations per image: of a forward pass, and of a forward and a backward pass."
+    "Operations per image of convolutions and linear layer: in a forward pass; with the backward pass."
     with torch.device("meta"):
         model, images = ImprovedVGG19(classes, size, width), torch.empty(2, 3, size, size)
     with FlopCounterMode(display=False) as forward:

@@ -29,7 +29,7 @@ def method_color(cell: str) -> str:
 def style(
     dpi: int = 100,  # of figures in a notebook; lower it where many pictures make the file large
 ):
-    "Set the figure style: light axes, and SVG files that change only if the figure does."
+    "Set the figure style: light axes, and the same ids in an SVG file of the same figure."
     sns.set_theme(context="paper", style="ticks", palette=list(COLORS.values()))
     plt.rcParams.update({
         "figure.dpi": dpi, "savefig.dpi": 150, "savefig.bbox": "tight", "axes.spines.top": False,

@@ -113,7 +113,9 @@ def _detect(photo: np.ndarray) -> np.ndarray:  # `[N, 4]`: left, top, width, hei
 
 # %% ../nbs/14_predict.ipynb #50a2665b
 def find_faces(photo: np.ndarray) -> list:  # uint8 `[H, W, 3]` to squares (top, left, side), pixels
-    "Find faces, left to right, down to about 1/30 of the photo's longer side. Raises `PredictError`."
+    """Find faces, left to right, down to about 1/30 of the photo's longer side.
+
+    A square may reach beyond the photo. Raises `PredictError` if no detector is installed."""
     try:
         left, top, width, height = _detect(photo).T
     except ImportError:

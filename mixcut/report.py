@@ -508,14 +508,13 @@ def findings(
     found: pd.DataFrame,  # from `load_runs`
     profile: str,
 ) -> str:  # Markdown
-    "Summarise runs in sentences: conclusions, copies, crops, classes, other circumstances, limits."
+    "Summarise runs in sentences: conclusions, other circumstances, copies, crops, classes, limits."
     sentences = []
     for dataset, runs in found.groupby("dataset", sort=False):
         own = runs[runs.other == ""]
         methods = own[own.cell.isin(METHODS)]
-        sentences += _claims(judged(own, dataset))
+        sentences += _claims(judged(own, dataset)) + compare_others(others_table(runs[runs.other != ""]))
         sentences += _against_baseline(methods) if {"baseline", "mixcut"} <= set(methods.cell) else []
-        sentences += compare_others(others_table(runs[runs.other != ""]))
         sentences += _limits(own) if dataset in DATASETS else []
     if set(found.dataset) & set(DATASETS) and profile != "paper":
         sentences.append("These runs do not follow the paper's protocol. They test whether its conclusions "
@@ -546,6 +545,7 @@ _CAPTIONS = {
                  + "; ".join(f"{name}: {rule}" for name, rule in PROTOCOLS.items())
                  + "; clean statistics: as last, batch norm with statistics of unaugmented images.",
     "others": "Runs under other circumstances, compared only among themselves. Gains: over the baseline.",
+    "other-curves": "Runs under other circumstances: training loss and one-crop accuracy, one line per run.",
     "errata": "Where the paper contradicts itself, and what we follow.",
     "progress": "Finished runs of each cell (a row of the paper's tables), and their cost.",
     "runs": "Accuracy of each run, per cent.",
@@ -601,7 +601,9 @@ def contents(
         "The paper's tables": [item for k in TABLES for item in _tables(own, there, k)],
         "Figures": [*(item for name, group in datasets for item in _figures(group, name)),
                     _item("figure-1", _figure_1())],
-        "Protocols": [_item("protocols", protocol_table(own)), _item("others", others_table(others))]}
+        "Protocols": [_item("protocols", protocol_table(own)), _item("others", others_table(others)),
+                      *(_item("other-curves", plot_curves(group), name) for name, group
+                        in others[others.cell.isin(METHODS)].groupby("dataset", sort=False))]}
     for item in chain(*sections.values()):
         item.note = conditions(own)
     groups = others.groupby(["dataset", "other"], sort=False) if len(others) else [("", own)]

@@ -32,10 +32,10 @@ def learning_rate(
     epoch: int,  # counted from 1
     epochs: int = TRAINING["epochs"],  # of the run
     lr: float = TRAINING["lr"],  # initial; for one-cycle the peak
-    schedule: str = "scaled",  # or "paper": decay from epoch 80, however long the run; or "one-cycle"
+    schedule: str = "scaled",  # at 250·e/E of the paper's; "paper": at e, whatever E; or "one-cycle"
     within: float = 0.5,  # the finished share of the epoch; only one-cycle uses it
 ) -> float:
-    "0.01 · 0.9^max(0, ⌊(e − 80)/5⌋ + 1) (Section 3.1), or a triangle that peaks at a quarter of the run."
+    "lr · 0.9^max(0, ⌊(e − 80)/5⌋ + 1) (Section 3.1), or a triangle that peaks at a quarter of the run."
     if schedule == "one-cycle":
         share = (epoch - 1 + within) / epochs
         return lr * min(share / 0.25, (1 - share) / 0.75)
@@ -65,13 +65,15 @@ def crop_size(config: Config, split: Split) -> int:
     "The side of the crops, pixels. The paper: 44 of 48, and 92 of 100."
     side = min(split.images.shape[-2:])
     crop = config.crop or round(side * 44 / 48)
+    if side < 32:
+        raise ConfigError(f"images of {side} pixels are too small: the network needs 32 or more")
     if not 32 <= crop <= side:
         raise ConfigError(f"crop = {crop}: images of {side} pixels need a crop of 32 to {side}")
     return crop
 
 # %% ../nbs/10_train.ipynb #108b8b08
 def batch_indices(n: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
-    "An epoch's batches in random order. A single last image joins the batch before: batch norm needs two."
+    "An epoch's batches in random order. A single last image joins the batch before, to have a partner."
     batches = list(torch.randperm(n, generator=order, device="cpu").split(batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -170,7 +172,8 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
     """Train a run, resume it, or read it back if it is finished. Its records are in `config.folder`.
 
     `progress` is called with a text, finally with `last=True`; None prints it (see `Progress`).
-    Raises `RunError` if the folder belongs to another run or process, or if training fails."""
+    Raises `RunError` if the folder belongs to another run or process, or if training fails, and
+    `ConfigError` for a device, crop or split that is not there."""
     progress, crop = progress or Progress(), crop_size(config, data.train)
     measured_splits(data)  # fail early
     state = start(config, len(data.classes), crop)
@@ -209,8 +212,8 @@ def _check_finite(losses: list, model: nn.Module, epoch: int, lr: float):
     if not all(value.isfinite().all() for value in model.state_dict().values()):
         wrong.append(f"after epoch {epoch} a weight is not finite")
     if wrong:
-        raise RunError(f"{wrong[0]}: lower lr (now {lr:g}), or use precision = 'fp32'. "
-                       "The last checkpoint precedes it")
+        raise RunError(f"{wrong[0]}: lower lr (now {lr:g}), or use precision = 'fp32'. That is another run: "
+                       "if there is a checkpoint, also set overwrite = True, or choose another runs = ...")
 
 # %% ../nbs/10_train.ipynb #63f8bb7c
 def _logits(state: State, split: Split, config: Config, crops: int) -> Tensor:  # `[crops, N, K]`
