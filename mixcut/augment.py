@@ -34,7 +34,7 @@ def random_crop(
     generator: torch.Generator | None = None,  # draws corners and mirrors; None is torch's own
     mirrored: bool = True,  # False where left and right matter, as for digits
 ) -> Tensor:  # `[B, C, size, size]`, a new tensor of the same dtype
-    "Crop each image at a uniform place; mirror half (Section 3.1). `AugmentError` if `size` is too large."
+    "Crop at a uniform place, mirror with probability 1/2 (Section 3.1). `AugmentError` if it does not fit."
     (height, width), n = images.shape[-2:], len(images)
     _require(size <= min(height, width), f"a crop of {size} pixels does not fit into {height}×{width}")
     highs = (height - size + 1, width - size + 1, 2)
@@ -68,7 +68,7 @@ def _mix(batch: Tensor, order: Tensor, weight: Tensor) -> Tensor:  # weight: λ 
 # %% ../nbs/05_augment.ipynb #aa2f37a3
 @dataclass
 class Draw:
-    "The random decisions for one batch of B images; n is 1, or B if each image has its own, per field."
+    "The random decisions for one batch of B images; n, for each field: 1, or B if each image has its own."
     used: Tensor  # bool `[n]`: the γ coin; where it is False, λ is 1 and the box is empty
     lam: Tensor  # float64 `[n]`: own label's share in the new one, in [0, 1]; Cutout draws it, unused
     order: Tensor  # int64 `[B]`: the partner of each image; only mixing uses it
@@ -152,7 +152,7 @@ def _find_labels(batch):
     if not isinstance(found, Mapping):
         return found
     names = [name for name in found if "label" in str(name).lower()]
-    _require(names, f"no labels among {', '.join(map(str, found))}: name them so, or give labels_getter=")
+    _require(names, f"no labels among {', '.join(map(str, found))}: name it labels, or give labels_getter")
     return found[min(names, key=lambda name: str(name).lower() != "labels")]
 
 # %% ../nbs/05_augment.ipynb #e23576cb

@@ -291,7 +291,7 @@ def load(
     name: str,  # `drawn`, `drawn-rgb`, `fer2013plus`, `rafdb` or `folder`
     root=None,  # the folder that holds the data; drawn faces refuse one
     progress=None,  # called as `(done, total, what)` while images are read
-    **options,  # as in `KINDS`: sizes count faces before removal; `size` in pixels
+    **options,  # `KINDS` lists them; train, valid, test: faces before removal; size: pixels
 ) -> Dataset:
     "Load a data set. Raises `DataError`; warns about what is left out and counts unlike the paper's."
     require(name in KINDS, f"unknown data set {name!r}. Known: {', '.join(KINDS)}")

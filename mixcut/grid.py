@@ -59,7 +59,7 @@ def jobs(
     datasets=None,  # only these data sets; a list, or text with commas
     cells=None,  # only these cells, by name; a list, or text with commas
     seeds: int | None = None,  # the number of seeds; None: the profile's
-    **parameters,  # of every run; they override the profile; none of a cell's own
+    **parameters,  # of every run; over the profile's; not aug, lam, beta or gamma, which cells set
 ) -> list[Config]:  # all cells with seed 0 before any with seed 1
     "The runs of a grid. Raises `ConfigError` for an invalid request."
     _selected("profile", [profile], PROFILES)

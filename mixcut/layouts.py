@@ -162,7 +162,7 @@ def decode(
     channels: int = 3,  # 1 grey or 3 RGB
     fit: bool = False,  # scale and crop to `size`; otherwise any other size is an error
 ) -> np.ndarray:  # uint8 `[C, H, W]`
-    "Decode an image, upright. Raises `DataError` if it is corrupt, not of `size`, or its white is unknown."
+    "Decode an image, upright. Raises `DataError` if it is corrupt, not of `size`, or its white unknown."
     try:
         image = _open(path).convert("L" if channels == 1 else "RGB")
     except Exception as error:  # Pillow's decoders raise errors of many kinds

@@ -219,7 +219,6 @@ ERRATA = (  # where, what is printed, what rules
      "the model", "update only in training; evaluation is Section 3.1's ten crops"),
     ("Section 2, below Equation (2)", "“x ∈ R^(W×H×C) denotes the binary mask”, “matrix dot product”",
      "M is the mask, and ⊙ the elementwise product"),
-    ("Table 1", "ticks interpolation for CutMix, which pastes", "its images hold pixels of two"),
     ("Section 2", "cites CutMix as [27], which is LMix", "CutMix is [26]"))
 
 # %% ../nbs/00_paper.ipynb #0ffcc54d

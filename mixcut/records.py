@@ -104,8 +104,9 @@ def differences(theirs: dict, ours: dict) -> str:
 def require_same(path: Path, theirs: dict, ours: dict):
     "Raise `RunError` if a folder holds a run with other settings."
     if differs := differences(theirs, ours):
-        raise RunError(f"{path} belongs to another run: {differs}. To go on with it, give the values there; "
-                       "else choose another folder with runs = ..., or set overwrite = True, to begin again")
+        raise RunError(f"{path} belongs to another run: {differs}. To go on with that run, give "
+                       "its parameters and its images; else choose another folder with runs = ..., or set "
+                       "overwrite = True, to begin again")
 
 # %% ../nbs/09_records.ipynb #769c1565
 def git(*words: str) -> str | None:

@@ -530,10 +530,10 @@ _CAPTIONS = {
     "conclusions": "The paper's conclusions, each as one contrast, in percentage points. Random: λ and β are "
                    "drawn for each batch. The paper's Δ, on all images and taken as exact, is the mean of "
                    "its gains. Supported: the interval lies above 0. Contradicted: it lies below 0. Smaller "
-                   "than claimed: it contains 0 and lies below the paper's Δ. Inconclusive: it holds both. "
-                   "Valid and test: both splits together, under last10. With Holm: the verdict after Holm's "
-                   "correction over all rows of the data set, also those without runs; the other verdicts "
-                   "are not corrected. Only the paper's own data sets get verdicts.",
+                   "than claimed: it contains 0 and lies below the paper's Δ. Inconclusive: it contains "
+                   "both. Valid and test: both splits together, under last10. With Holm: the verdict after "
+                   "Holm's correction over all rows of the data set, also those without runs; the other "
+                   "verdicts are not corrected. Only the paper's own data sets get verdicts.",
     "claims": "The paper's pairwise comparisons, in percentage points; verdicts as for the conclusions.",
     "accuracy": "Left: each dot is a run, each line a 95 % confidence interval over seeds and images. Right: "
                 "gains over the baseline; pale lines are without copies. Diamonds: the paper.",
@@ -545,7 +545,7 @@ _CAPTIONS = {
                  + "; ".join(f"{name}: {rule}" for name, rule in PROTOCOLS.items())
                  + "; clean statistics: as last, batch norm with statistics of unaugmented images.",
     "others": "Runs under other circumstances, compared only among themselves. Gains: over the baseline.",
-    "other-curves": "Runs under other circumstances: training loss and one-crop accuracy, one line per run.",
+    "other-curves": "Training loss and one-crop accuracy, one line per run, under other circumstances.",
     "errata": "Where the paper contradicts itself, and what we follow.",
     "progress": "Finished runs of each cell (a row of the paper's tables), and their cost.",
     "runs": "Accuracy of each run, per cent.",
@@ -581,6 +581,14 @@ def _figures(runs: pd.DataFrame, dataset: str) -> list:
                   "recall": recall_table(methods)}
     return [_item(name, content, dataset) for name, content in shown.items()]
 
+def _other_curves(others: pd.DataFrame) -> list:
+    "Curves for each set of other circumstances."
+    items = []
+    for k, ((dataset, other), runs) in enumerate(others.groupby(["dataset", "other"], sort=False), 1):
+        item = _item("other-curves", plot_curves(runs), dataset)
+        items.append(replace(item, name=f"{item.name}-{k}", caption=f"{item.caption} With {other}."))
+    return items
+
 # %% ../nbs/13_report.ipynb #8a5e0e6a
 def contents(
     found: pd.DataFrame, skipped: pd.DataFrame,  # from `load_runs`
@@ -602,12 +610,11 @@ def contents(
         "Figures": [*(item for name, group in datasets for item in _figures(group, name)),
                     _item("figure-1", _figure_1())],
         "Protocols": [_item("protocols", protocol_table(own)), _item("others", others_table(others)),
-                      *(_item("other-curves", plot_curves(group), name) for name, group
-                        in others[others.cell.isin(METHODS)].groupby("dataset", sort=False))]}
+                      *_other_curves(others[others.cell.isin(METHODS)])]}
     for item in chain(*sections.values()):
         item.note = conditions(own)
-    groups = others.groupby(["dataset", "other"], sort=False) if len(others) else [("", own)]
-    sections["Protocols"][1].note = "\n\n".join(conditions(group) for _, group in groups)
+    notes = [f"With {other}: {conditions(runs)}" for other, runs in others.groupby("other", sort=False)]
+    sections["Protocols"][1].note = "\n\n".join(notes or [conditions(own)])
     errata = pd.DataFrame(ERRATA, columns=["where", "printed", "what rules"])
     facts = ["dataset", "cell", "seed", *SCORES[:5], "other", "hours", "commit"]
     progress = _item("progress", progress_table(runs))

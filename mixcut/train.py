@@ -32,7 +32,7 @@ def learning_rate(
     epoch: int,  # counted from 1
     epochs: int = TRAINING["epochs"],  # of the run
     lr: float = TRAINING["lr"],  # initial; for one-cycle the peak
-    schedule: str = "scaled",  # at 250·e/E of the paper's; "paper": at e, whatever E; or "one-cycle"
+    schedule: str = "scaled",  # the paper's rate at epoch 250·e/E; "paper": at epoch e; or "one-cycle"
     within: float = 0.5,  # the finished share of the epoch; only one-cycle uses it
 ) -> float:
     "lr · 0.9^max(0, ⌊(e − 80)/5⌋ + 1) (Section 3.1), or a triangle that peaks at a quarter of the run."
@@ -173,7 +173,7 @@ def fit(config: Config, data: Dataset, progress=None) -> Run:
 
     `progress` is called with a text, finally with `last=True`; None prints it (see `Progress`).
     Raises `RunError` if the folder belongs to another run or process, or if training fails, and
-    `ConfigError` for a device, crop or split that is not there."""
+    `ConfigError` for a missing device or split, or a crop that does not fit."""
     progress, crop = progress or Progress(), crop_size(config, data.train)
     measured_splits(data)  # fail early
     state = start(config, len(data.classes), crop)

@@ -390,7 +390,7 @@ def test_no_votes_at_all(fer_root):
 def test_roots(tmp_path, csv_root):
     for name in ("fer2013plus", "rafdb", "folder"):
         first_line = D.RECIPES[name].splitlines()[0]
-        refuses("needs a root", first_line, name=name)
+        refuses("needs its unpacked folder", first_line, name=name)
         refuses("nowhere is not a folder", first_line, name=name, root=tmp_path / "nowhere")
         (tmp_path / "empty").mkdir(exist_ok=True)
         refuses(first_line, name=name, root=tmp_path / "empty")
@@ -1216,10 +1216,8 @@ def test_the_real_folders():
     root = real("MIXCUT_FERPLUS")
     got = load("fer2013plus", root)
     if "label.csv" in got.found.rule:
-        assert {key: len(split) for key, split in got.splits.items()}.items() >= {
-            "train": 28385,
-            "valid": 3555,
-        }.items()
+        sizes = {key: len(split) for key, split in got.splits.items()}
+        assert sizes.items() <= {"train": 28385, "valid": 3555, "test": 3545}.items()
 
 
 def test_the_real_folders_by_the_published_votes(tmp_path):
@@ -1229,10 +1227,8 @@ def test_the_real_folders_by_the_published_votes(tmp_path):
             (tmp_path / name).symlink_to(root / name)
     shutil.copy(votes, tmp_path / "fer2013new.csv")
     got = load("fer2013plus", tmp_path)
-    assert {key: len(split) for key, split in got.splits.items()}.items() >= {
-        "train": 28386,
-        "valid": 3553,
-    }.items()
+    sizes = {key: len(split) for key, split in got.splits.items()}
+    assert sizes.items() <= {"train": 28386, "valid": 3553, "test": 3546}.items()
     copies = {key: int(mask.sum()) for key, mask in got.copies.items()}
     assert (
         got.found.label_source == "fer2013new.csv" and copies.items() <= {"valid": 277, "test": 287}.items()

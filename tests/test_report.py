@@ -160,7 +160,9 @@ def test_other_circumstances_have_a_sentence_and_a_note(seeds):
                 for cell, more in (("baseline", 0), ("mixcut", 1)) for seed in range(min(2, count + more))]
     found = frame(*runs(2), *runs(seeds, epochs=20, overrides={"epochs": 20}))
     sections = R.contents(found, pd.DataFrame(), "mini")
-    others = sections["Protocols"][1]
+    _, others, curves = sections["Protocols"]
+    assert curves.name == "other-curves-fer2013plus-1" and "epochs 20, not 12" in curves.caption
+    assert len(R.plot_accuracy(found[found.other == ""]).axes[0].get_yticks()) == 2  # no rows without runs
     [told] = R.compare_others(others.content)
     assert "on FER2013Plus with epochs 20, not 12: " in told and f"(n = {seeds}" in told
     assert ("too few seeds" in told) == (seeds == 1) == ("±" not in told)

@@ -100,7 +100,7 @@ def test_a_missing_data_root_says_how_to_get_the_data(tmp_path):
 def test_a_profiles_name_is_the_whole_protocol(tmp_path):
     """Stopped by the missing data, after it has shown what it would do."""
     code, output = done(papermill(tmp_path, tiny={}, profile="paper"))
-    assert code != 0 and "DataError" in output and "fer2013plus needs a root" in output
+    assert code != 0 and "DataError" in output and "fer2013plus needs its unpacked folder" in output
     assert RECIPES["fer2013plus"].splitlines()[0] in output and not (tmp_path / "runs").exists()
     page = (tmp_path / "out.ipynb").read_text().replace("\\n", "").replace('\\"', '"')
     shown = re.findall(r"<td[^>]*>([^<]*)</td>", page)

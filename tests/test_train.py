@@ -474,6 +474,8 @@ def test_parameters_are_checked(given, match):
 def test_a_crop_that_does_not_fit_is_named(tmp_path):
     with pytest.raises(ConfigError, match="36 pixels"):
         crop_size(config(tmp_path, crop=40), dataset().train)
+    with pytest.raises(ConfigError, match="28 pixels are too small"):
+        crop_size(config(tmp_path, crop=None), split(2, 0, size=28))
     assert crop_size(config(tmp_path, crop=None), split(2, 0, size=48)) == 44
     assert crop_size(config(tmp_path, crop=None), split(2, 0, size=100, channels=3)) == 92
 
