@@ -65,7 +65,7 @@ def test_the_package_knows_people(name):
 @pytest.mark.parametrize("name", ["mixcut", "baseline"])
 def test_the_card_is_that_of_the_records(name):
     card = WEIGHTS[name].with_name("README.md").read_text(encoding="utf-8")
-    with np.load(RECORDS / name / "seed0/predictions.npz") as record:
+    with np.load(RECORDS / name / "epochs-250/seed0/predictions.npz") as record:
         right = record["test_probabilities"].argmax(1) == record["test_labels"]
         kept = right[~record["test_copies"].astype(bool)]
     rows = {line.split(" |")[0].strip("| "): line for line in card.splitlines() if line.startswith("|")}
