@@ -603,12 +603,11 @@ def contents(
     conclusions = rows[rows.kind == "conclusion"].drop(columns=["kind", "where"])
     conclusions["the paper concludes"] += " (" + rows["where"] + ")"
     claims = rows[rows.kind == "claim"].drop(columns=["kind", "the paper concludes"])
-    datasets = own.groupby("dataset", sort=False)
     sections = {
         "Results": [_item("conclusions", conclusions), _item("claims", claims)],
         "The paper's tables": [item for k in TABLES for item in _tables(own, there, k)],
-        "Figures": [*(item for name, group in datasets for item in _figures(group, name)),
-                    _item("figure-1", _figure_1())],
+        "Figures": [*(item for name, group in own.groupby("dataset", sort=False)
+                      for item in _figures(group, name)), _item("figure-1", _figure_1())],
         "Protocols": [_item("protocols", protocol_table(own)), _item("others", others_table(others)),
                       *_other_curves(others[others.cell.isin(METHODS)])]}
     for item in chain(*sections.values()):

@@ -1,7 +1,7 @@
 """Make the weights that the package carries: `python reports/weights/make.py RUNS FACES`.
 
 RUNS holds the finished runs of `-p profile mini -p dataset fer2013plus -p epochs 250`, FACES the data set.
-Weights become half precision; what they predict for the test split is measured anew and goes into their header.
+Weights become half precision; what they predict for the test split is measured and kept in their header.
 """
 import json
 import sys
