@@ -508,12 +508,12 @@ def findings(
     found: pd.DataFrame,  # from `load_runs`
     profile: str,
 ) -> str:  # Markdown
-    "Summarise runs in sentences: conclusions, other circumstances, copies, crops, classes, limits."
+    "Summarise runs in sentences: other circumstances, conclusions, copies, crops, classes, limits."
     sentences = []
     for dataset, runs in found.groupby("dataset", sort=False):
         own = runs[runs.other == ""]
         methods = own[own.cell.isin(METHODS)]
-        sentences += _claims(judged(own, dataset)) + compare_others(others_table(runs[runs.other != ""]))
+        sentences += compare_others(others_table(runs[runs.other != ""])) + _claims(judged(own, dataset))
         sentences += _against_baseline(methods) if {"baseline", "mixcut"} <= set(methods.cell) else []
         sentences += _limits(own) if dataset in DATASETS else []
     if set(found.dataset) & set(DATASETS) and profile != "paper":
